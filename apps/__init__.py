@@ -1,0 +1,1 @@
+"""Thin shells around the runtime: the antiphon command and its sub-commands."""

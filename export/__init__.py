@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: the reference model, graph building, weight streaming, parity."""

@@ -1,0 +1,1 @@
+"""Weight quantization in numpy: schemes, rounding, packing, error measures."""

@@ -1,0 +1,1 @@
+"""Bundle to conversation: engines, caches, turn taking, the scheduler and the session."""
