@@ -30,7 +30,8 @@ PATTERN = (
 
 def corpus() -> list[str]:
     """Every text nano ever reads or writes in training."""
-    texts = [SPOKEN_PROMPT, TEXT_PROMPT, "system\n", "user\n", "assistant\n"]
+    # the prompts open every dialogue: repeated, so that their words become single tokens
+    texts = [SPOKEN_PROMPT, TEXT_PROMPT, "system\n", "user\n", "assistant\n"] * 20
     texts += [t for m in MEANINGS for t in m.train]
     return [*texts, *all_replies(), *OUT_OF_DOMAIN_TRAIN]
 

@@ -1,4 +1,4 @@
-"""Sizes of the reference model. Every number a checkpoint can state is stated here, and only here."""
+"""Sizes of the reference model: every number a checkpoint can state is stated here."""
 
 from __future__ import annotations
 

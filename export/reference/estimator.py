@@ -140,25 +140,35 @@ class TimeMLP(nn.Module):
         return self.linear_2(F.silu(self.linear_1(torch.cat((angles.sin(), angles.cos()), -1))))
 
 
+class Stage(nn.ModuleList):
+    """A resnet, its transformers and, at index 2 of the outer stages, a causal convolution."""
+
+    def __init__(self, c: FlowConfig, channels_in: int, *, conv: bool) -> None:
+        resnet = Resnet(channels_in, c.channels, 4 * c.channels)
+        transformers = nn.ModuleList(Transformer(c) for _ in range(c.transformers))
+        super().__init__([resnet, transformers])
+        if conv:
+            self.append(CausalConv1d(c.channels, c.channels))
+
+    def forward(self, x: Tensor, time: Tensor, bias: Tensor | None) -> Tensor:
+        """x [B, Cin, T] -> [B, C, T]; the convolution is left to the caller."""
+        x = self[0](x, time).transpose(1, 2)
+        for transformer in self[1].children():
+            x = transformer(x, bias)
+        return x.transpose(1, 2)
+
+
 class Estimator(nn.Module):
     """Everything the file calls `decoder.estimator.*`."""
 
     def __init__(self, c: FlowConfig) -> None:
         super().__init__()
         self.config = c
-        width, time = c.channels, 4 * c.channels
-        self.time_mlp = TimeMLP(4 * c.mel_bins, time)
-
-        def stage(channels_in: int, conv: bool) -> nn.ModuleList:
-            parts: list[nn.Module] = [
-                Resnet(channels_in, width, time),
-                nn.ModuleList(Transformer(c) for _ in range(c.transformers)),
-            ]
-            return nn.ModuleList(parts + [CausalConv1d(width, width)] * conv)
-
-        self.down_blocks = nn.ModuleList([stage(4 * c.mel_bins, conv=True)])
-        self.mid_blocks = nn.ModuleList(stage(width, conv=False) for _ in range(c.mid_blocks))
-        self.up_blocks = nn.ModuleList([stage(2 * width, conv=True)])
+        width = c.channels
+        self.time_mlp = TimeMLP(4 * c.mel_bins, 4 * width)
+        self.down_blocks = nn.ModuleList([Stage(c, 4 * c.mel_bins, conv=True)])
+        self.mid_blocks = nn.ModuleList(Stage(c, width, conv=False) for _ in range(c.mid_blocks))
+        self.up_blocks = nn.ModuleList([Stage(c, 2 * width, conv=True)])
         self.final_block = CausalBlock(width, width)
         self.final_proj = nn.Conv1d(width, c.mel_bins, 1)
 
@@ -168,17 +178,11 @@ class Estimator(nn.Module):
         bias [T, T] or [B, 1, T, T]: additive attention bias, 0 where visible; None sees all.
         """
         time = self.time_mlp(t)
-
-        def run(stage: nn.ModuleList, x: Tensor) -> Tensor:
-            x = stage[0](x, time).transpose(1, 2)
-            for transformer in stage[1]:
-                x = transformer(x, bias)
-            return x.transpose(1, 2)
-
-        skip = run(self.down_blocks[0], inputs)
-        x = self.down_blocks[0][2](skip)
+        down, up = self.down_blocks[0], self.up_blocks[0]
+        skip = down(inputs, time, bias)
+        x = down.get_submodule("2")(skip)
         for stage in self.mid_blocks:
-            x = run(stage, x)
-        x = run(self.up_blocks[0], torch.cat((x, skip), dim=1))
-        x = self.final_block(self.up_blocks[0][2](x))
+            x = stage(x, time, bias)
+        x = up(torch.cat((x, skip), dim=1), time, bias)
+        x = self.final_block(up.get_submodule("2")(x))
         return self.final_proj(x)

@@ -58,8 +58,9 @@ class Flow(nn.Module):
             x, context = x[:, :keep], x[:, keep:]
         return self.encoder_proj(self.encoder(x, context, chunk)).transpose(1, 2)
 
-    def velocity(self, x: Tensor, t: Tensor, condition: tuple[Tensor, Tensor, Tensor],
-                 bias: Tensor | None) -> Tensor:
+    def velocity(
+        self, x: Tensor, t: Tensor, condition: tuple[Tensor, Tensor, Tensor], bias: Tensor | None
+    ) -> Tensor:
         """One estimator call. condition = mu [B, M, T], speaker [B, M], prompt mel [B, M, T]."""
         mu, speaker, cond = condition
         wide = speaker[:, :, None].expand(-1, -1, x.shape[2])
@@ -73,8 +74,15 @@ class Flow(nn.Module):
         return torch.zeros(frames, frames, device=device).masked_fill(~visible, -1e10)
 
     @torch.no_grad()
-    def generate(self, codes: Tensor, prompt: tuple[Tensor, Tensor, Tensor], *,
-                 noise: Tensor | None = None, chunk: int = 0, final: bool = True) -> Tensor:
+    def generate(
+        self,
+        codes: Tensor,
+        prompt: tuple[Tensor, Tensor, Tensor],
+        *,
+        noise: Tensor | None = None,
+        chunk: int = 0,
+        final: bool = True,
+    ) -> Tensor:
         """codes [N] -> mel [M, frames]: 4N frames, or 4(N-3) when not final.
 
         prompt = (codes [P], mel [M, 4P], speaker embedding [192]); chunk 0 is the offline decode,
@@ -87,8 +95,9 @@ class Flow(nn.Module):
         x = noise[:, : mu.shape[2]].to(mu)[None]
         cond = torch.zeros_like(mu)
         cond[:, :, :head] = prompt_mel
-        both = [torch.cat((v, torch.zeros_like(v)))
-                for v in (mu, self.speaker(embedding[None]), cond)]
+        both = [
+            torch.cat((v, torch.zeros_like(v))) for v in (mu, self.speaker(embedding[None]), cond)
+        ]
         bias = self.attention_bias(x.shape[2], chunk, x.device)
         times = step_times(c.steps)
         t = times[0]

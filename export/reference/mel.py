@@ -1,4 +1,4 @@
-"""The two mel front ends: Whisper log-mel at 16 kHz (contract D.3) and the flow's at 24 kHz (E.8)."""
+"""The two mel front ends: Whisper log-mel at 16 kHz (D.3) and the flow's at 24 kHz (E.8)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from .corpus import Pcm, augment, load_index, read
 from .tokens import trained_tokenizer
 
 Codes = NDArray[np.int64]
-CHANNELS = {"replies": 0, "eval": 0, "questions": 4, "accents": 3}  # random ones, beside the plain
+# channel 0 is the recording itself, the others are random
+CHANNELS = {"replies": range(1), "eval": range(1), "questions": range(4), "accents": range(1, 3)}
 
 
 def channel(pcm: Pcm, key: str) -> Pcm:
@@ -42,7 +43,8 @@ def load_codes(work: Path) -> dict[str, Codes]:
 
 def _save(work: Path, codes: dict[str, Codes]) -> None:
     path = work / "train" / "codes.tmp.npz"
-    np.savez(path, **{k: v.astype(np.int16) for k, v in codes.items()})
+    arrays = {k: v.astype(np.int16) for k, v in codes.items()}
+    np.savez(path, allow_pickle=False, **arrays)
     os.replace(path, work / "train" / "codes.npz")
 
 
@@ -52,9 +54,9 @@ def encode_all(work: Path) -> dict[str, Codes]:
     codes = load_codes(work)
     jobs = [
         (f"{name}/{u.path.name}/{k}", u, k)
-        for name, count in CHANNELS.items()
+        for name, channels in CHANNELS.items()
         for u in load_index(work, name)
-        for k in range(count + 1)
+        for k in channels
     ]
     todo = [job for job in jobs if job[0] not in codes]
     for done, (key, utterance, k) in enumerate(tqdm(todo, desc="codes"), 1):

@@ -70,11 +70,11 @@ def reverberate(pcm: Pcm, rng: Rng, rate_hz: int = 16000) -> Pcm:
     return wet.astype(np.float32)
 
 
-def augment(pcm: Pcm, rng: Rng, other: Pcm | None = None) -> Pcm:
+def augment(sound: Pcm, rng: Rng, other: Pcm | None = None) -> Pcm:
     """A random channel for a question at 16 kHz: speed, colour, room, babble, level, noise."""
-    pcm = stretch(pcm, 2 ** rng.uniform(-0.19, 0.19))
+    pcm: NDArray[np.floating] = stretch(sound, 2 ** rng.uniform(-0.19, 0.19))
     if rng.random() < 0.3:
-        pcm = reverberate(pcm, rng)
+        pcm = reverberate(pcm.astype(np.float32), rng)
     if rng.random() < 0.5:
         taps = rng.standard_normal(int(rng.integers(2, 9))) * 0.35
         taps[0] = 1.0

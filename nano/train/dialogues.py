@@ -29,7 +29,8 @@ SUBSTITUTED, DROPPED = 0.06, 0.03  # code noise on spoken questions
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     """Ids of nano: the text specials follow the BPE vocabulary, the audio ones its codes."""
-    endoftext, im_start, im_end, sosp, modality_pad = map(tokenizer.token_to_id, SPECIALS)
+    ids = [tokenizer.token_to_id(text) for text in SPECIALS]
+    endoftext, im_start, im_end, sosp, modality_pad = (i for i in ids if i is not None)
     return SpecialTokens(
         endoftext=endoftext, im_start=im_start, im_end=im_end, sosp=sosp,
         modality_pad=modality_pad, eosp=EOSP, audio_pad=AUDIO_PAD,
@@ -68,14 +69,11 @@ def gather(work: Path) -> Material:
     for u in load_index(work, "replies"):
         if u.path.stem.endswith("_r0"):
             m.reply_codes[u.meaning] = codes[f"replies/{u.path.name}/0"]
-    meanings = {
-        f"{s}/{u.path.name}": u.meaning
-        for s in ("questions", "accents")
-        for u in load_index(work, s)
-    }
+    asked = [u for name in ("questions", "accents") for u in load_index(work, name)]
+    meanings = {f"{u.path.parent.name}/{u.path.name}": u.meaning for u in asked}
     for key, value in codes.items():
-        if meaning := meanings.get(key.rsplit("/", 1)[0]):
-            m.spoken[meaning].append(value)
+        if asks := meanings.get(key.rsplit("/", 1)[0]):
+            m.spoken[asks].append(value)
     for u in load_index(work, "eval"):
         m.held_out.append((u.meaning, codes[f"eval/{u.path.name}/0"], u.text))
     return m

