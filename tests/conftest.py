@@ -1,0 +1,69 @@
+"""Markers that need something of the machine: each has a probe, which gives the reason to skip."""
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A shared machine may stall for longer than any deadline on a single example.
+settings.register_profile("antiphon", deadline=None)
+settings.load_profile("antiphon")
+
+
+def no_gpu(config: pytest.Config) -> str | None:
+    """Why no CUDA engine can run here, or None."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no CUDA driver on this machine"
+    ort = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "onnxruntime has no CUDA provider; install the cuda extra instead of cpu"
+    return None
+
+
+def no_audio_device(config: pytest.Config) -> str | None:
+    """Why nothing can be recorded or played here, or None."""
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio itself is missing
+        return f"sounddevice does not load: {error}"
+    try:
+        for kind in ("input", "output"):
+            sounddevice.query_devices(kind=kind)
+    except (sounddevice.PortAudioError, ValueError) as error:
+        return f"no sound device: {error}"
+    return None
+
+
+def no_real_weights(config: pytest.Config) -> str | None:
+    """Why the published checkpoint cannot be used, or None."""
+    folder = config.getoption("--real-weights")
+    if folder is None:
+        return "name the checkpoint with --real-weights FOLDER"
+    return None if folder.is_dir() else f"{folder} is not a folder"
+
+
+PROBES: dict[str, Callable[[pytest.Config], str | None]] = {
+    "gpu": no_gpu,
+    "audio_device": no_audio_device,
+    "real_weights": no_real_weights,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--real-weights", type=Path, help="folder of the published checkpoint")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, probe in PROBES.items():
+        if item.get_closest_marker(marker) and (reason := probe(item.config)):
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def real_weights(request: pytest.FixtureRequest) -> Path:
+    """Folder of the published checkpoint; for tests marked real_weights."""
+    return request.config.getoption("--real-weights")
