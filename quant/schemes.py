@@ -1,0 +1,66 @@
+"""How a weight matrix is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+class QuantError(ValueError):
+    """A scheme that does not exist, or a matrix it cannot hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """Storage of a matrix [O, I]: floats, or symmetric integer codes with float32 scales."""
+
+    name: str
+    bits: int  # per weight: 32 and 16 are floats, 8 and 4 integer codes
+    block_size: int = 0  # consecutive inputs that share a scale; 0: one scale per output
+
+    @property
+    def quantized(self) -> bool:
+        """Whether weights become integer codes."""
+        return self.bits <= 8
+
+    @property
+    def limit(self) -> int:
+        """Largest code; the smallest is its negative, so that zero stays zero."""
+        if not self.quantized:
+            raise QuantError(f"scheme {self.name} has no codes")
+        return int(2 ** (self.bits - 1) - 1)
+
+    def blocks(self, inputs: int) -> int:
+        """Scales per output of a matrix with that many inputs."""
+        return -(-inputs // self.block_size) if self.block_size else 1
+
+    def fit(self, inputs: int) -> Scheme:
+        """This scheme with the block halved until it divides `inputs`.
+
+        Kernels want at least 16 inputs a block; failing that, one scale per output.
+        """
+        block = self.block_size
+        while block > 16 and inputs % block:
+            block //= 2
+        if block and inputs % block:
+            block = 0
+        return replace(self, block_size=block)
+
+
+FP32 = Scheme(name="fp32", bits=32)
+FP16 = Scheme(name="fp16", bits=16)
+# Blocks of 128 cost 1.6 % more bytes than one scale per output, and ONNX Runtime runs them
+# 1.05 to 1.25 times faster for one row and up to 1.6 times for 64: it cuts rows into 32s.
+INT8 = Scheme(name="int8", bits=8, block_size=128)
+INT8_ROW = Scheme(name="int8_row", bits=8)  # one scale per output: what TensorRT takes
+INT4_B32 = Scheme(name="int4_b32", bits=4, block_size=32)
+INT4_B64 = Scheme(name="int4_b64", bits=4, block_size=64)
+INT4_B128 = Scheme(name="int4_b128", bits=4, block_size=128)
+
+SCHEMES = {s.name: s for s in (FP32, FP16, INT8, INT8_ROW, INT4_B32, INT4_B64, INT4_B128)}
+
+
+def scheme(name: str) -> Scheme:
+    """Look a scheme up by name. Raises QuantError naming the known ones."""
+    if name not in SCHEMES:
+        raise QuantError(f"unknown scheme {name!r}; known: {', '.join(SCHEMES)}")
+    return SCHEMES[name]
