@@ -1,0 +1,161 @@
+"""Ids, prompts, sampling and voices of a checkpoint: read, completed, or refused by name."""
+
+import json
+from dataclasses import asdict, replace
+
+import lookalike
+import numpy as np
+import pytest
+
+from antiphon.export import checkpoint_facts as facts
+from antiphon.export.reference.config import FlowConfig, LMConfig
+from antiphon.runtime.errors import AntiphonError, ConfigError, CorruptFile
+
+CONFIG = LMConfig.from_json(lookalike.LM_CONFIG)
+
+
+@pytest.fixture
+def write_tokenizer(tmp_path):
+    path = tmp_path / "tokenizer.json"
+
+    def write(added):
+        path.write_text(json.dumps({"added_tokens": added}))
+        return path
+
+    return write
+
+
+def added(ids):
+    return [{"id": number, "content": text} for text, number in ids.items()]
+
+
+def test_published_ids(write_tokenizer):
+    path = write_tokenizer(added(lookalike.ADDED_TOKENS))
+    assert asdict(facts.special_ids(path, CONFIG)) == {
+        "end_of_text": 151643,
+        "im_start": 151644,
+        "im_end": 151645,
+        "start_of_speech": 151646,
+        "modality_pad": 151667,
+        "end_of_speech": 16384,
+        "audio_pad": 512,
+    }
+
+
+@pytest.mark.parametrize("field", ["sosp_token_id", "modality_pad_token_id"])
+def test_ids_that_contradict_the_config_are_refused(write_tokenizer, field):
+    path = write_tokenizer(added(lookalike.ADDED_TOKENS))
+    with pytest.raises(ConfigError, match=field):
+        facts.special_ids(path, replace(CONFIG, **{field: 151660}))
+
+
+def test_the_modality_pad_may_have_another_name(write_tokenizer):
+    ids = {text.replace("think", "pad"): i for text, i in lookalike.ADDED_TOKENS.items()}
+    assert facts.special_ids(write_tokenizer(added(ids)), CONFIG).modality_pad == 151667
+
+
+@pytest.mark.parametrize("missing", ["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+def test_a_missing_token_is_named(write_tokenizer, missing):
+    ids = {text: i for text, i in lookalike.ADDED_TOKENS.items() if text != missing}
+    with pytest.raises(ConfigError) as caught:
+        facts.special_ids(write_tokenizer(added(ids)), CONFIG)
+    assert missing in str(caught.value)
+
+
+@pytest.mark.parametrize("tokens", [None, [], [{"id": "x", "content": "y"}], [3], 5])
+def test_a_tokenizer_without_added_tokens_is_refused(write_tokenizer, tokens):
+    with pytest.raises(AntiphonError, match=r"tokenizer\.json"):
+        facts.special_ids(write_tokenizer(tokens), CONFIG)
+
+
+def test_sampling_defaults(tmp_path):
+    path = tmp_path / "config.json"
+    assert facts.sampling(path, {}) == {  # contract C.3, first column
+        "do_sample": True,
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+        "repetition_penalty": 1.1,
+        "max_new_tokens": 500,
+        "min_new_tokens": 0,
+    }
+    published = {"temperature": 0.7, "eos_token_id": [1, 2], "top_k": None}
+    (tmp_path / "generation_config.json").write_text(json.dumps(published))
+    assert facts.sampling(path, {}) == facts.SAMPLING | {"temperature": 0.7}
+    own = {"temperature": 0.9, "top_k": 5}
+    assert facts.sampling(path, {"sampling": own}) == facts.SAMPLING | own
+
+
+@pytest.mark.parametrize("sampling", [[], {"heat": 1}, {"top_k": "many"}])
+def test_unusable_sampling_is_refused(tmp_path, sampling):
+    with pytest.raises(ConfigError, match="sampling"):
+        facts.sampling(tmp_path / "config.json", {"sampling": sampling})
+
+
+def test_prompts(tmp_path):
+    own = {"speech": "Speak.", "text": "Write."}
+    assert facts.prompts(tmp_path, {}) == facts.PROMPTS
+    assert facts.prompts(tmp_path, {"prompts": own}) == own
+    for wrong in ({"speech": "Speak."}, own | {"text": 3}, "Speak."):
+        with pytest.raises(ConfigError, match="prompts"):
+            facts.prompts(tmp_path, {"prompts": wrong})
+
+
+def test_official_prompts_are_ascii():
+    assert all(text.isascii() and text.endswith(".") for text in facts.PROMPTS.values())
+    assert len(facts.PROMPTS["speech"].split()) == 13
+    assert len(facts.PROMPTS["text"].split()) == 11
+
+
+def voice(p=10, **changes):
+    arrays = {
+        "prompt_codes": np.arange(p, dtype=np.int64),
+        "prompt_mel": np.zeros((80, 4 * p), np.float32),
+        "embedding": np.ones(192, np.float32),
+    }
+    return arrays | changes
+
+
+def read(path):
+    return facts.read_voice(path, FlowConfig(), 16384)
+
+
+@pytest.mark.parametrize("p", [0, 10])
+def test_a_voice_is_read_as_stored(tmp_path, p):
+    path = tmp_path / "ann.npz"
+    np.savez(path, **voice(p))
+    found = read(path)
+    assert found.keys() == voice().keys()
+    for name, array in voice(p).items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt_mel": np.zeros((80, 39), np.float32)}, "prompt_mel"),
+        ({"prompt_codes": np.arange(10, dtype=np.int32)}, "prompt_codes is int32"),
+        ({"prompt_codes": np.full(10, 16384)}, "16383"),
+        ({"prompt_codes": np.full(10, -1)}, "16383"),
+        ({"prompt_codes": np.array(3)}, "not a voice"),
+        ({"embedding": np.ones(192)}, "embedding is float64"),
+        ({"embedding": np.full(192, np.nan, np.float32)}, "finite"),
+        ({"embedding": np.array([{}])}, "not a voice"),
+    ],
+)
+def test_an_unusable_voice_is_refused(tmp_path, changes, message):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **voice(**changes))
+    with pytest.raises(CorruptFile, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no zip", b"\x93NUMPY"])
+def test_a_voice_that_is_no_archive_is_refused(tmp_path, data):
+    path = tmp_path / "bad.npz"
+    path.write_bytes(data)
+    with pytest.raises(CorruptFile, match="bad"):
+        read(path)
+    with pytest.raises(CorruptFile, match="absent"):
+        read(tmp_path / "absent.npz")
