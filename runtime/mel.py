@@ -20,9 +20,7 @@ def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
-def slaney_filters(
-    rate_hz: int, n_fft: int, mel_bins: int, max_hz: float
-) -> NDArray[np.float32]:
+def slaney_filters(rate_hz: int, n_fft: int, mel_bins: int, max_hz: float) -> NDArray[np.float32]:
     """Triangular filters [M, n_fft/2 + 1] from 0 Hz to `max_hz`, each of unit area in Hz."""
     bins = np.linspace(0.0, rate_hz / 2, n_fft // 2 + 1)
     top = _hz_to_mel(np.array([max_hz]))[0]

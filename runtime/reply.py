@@ -1,0 +1,57 @@
+"""What the model answers, as far as it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metrics import TurnMetrics
+from .text import TextStream
+
+Pcm = NDArray[np.float32]
+
+
+class Ending(Enum):
+    """Why a reply has no more rows."""
+
+    COMPLETE = "complete"  # the model ended it
+    TRUNCATED = "truncated"  # row budget, or no room left
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Reply:
+    """Grows while the session works; read it between steps."""
+
+    spoken: bool
+    metrics: TurnMetrics
+    stream: TextStream
+    codes: list[int] = field(default_factory=list)  # speech, 12.5 per second
+    chunks: list[Pcm] = field(default_factory=list)  # their samples, 24 kHz, as they come
+    text: str = ""  # whole characters only, until the end
+    ending: Ending | None = None  # None: rows are still to come
+    finished: bool = False  # all rows and all samples are there, or it was cancelled
+    heard_codes: int | None = None  # of a cancelled reply: what the history keeps
+
+    @property
+    def pcm(self) -> Pcm:
+        """All samples so far [S]."""
+        return np.concatenate([np.zeros(0, np.float32), *self.chunks])
+
+    def unspoken(self, code_samples: int) -> int:
+        """Codes that are not samples yet, at so many samples per code."""
+        return len(self.codes) - sum(map(len, self.chunks)) // code_samples
+
+    def heard(self, samples: int | None, code_samples: int) -> int:
+        """Codes of which a part was heard when `samples` were played; all where nobody plays."""
+        made = len(self.codes)
+        return made if samples is None else min(made, ceil(samples / code_samples))
+
+    def end(self, ending: Ending) -> None:
+        """No more rows will come."""
+        self.ending = ending
+        self.text += self.stream.finish()

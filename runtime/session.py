@@ -1,0 +1,299 @@
+"""A conversation with the model. The only file that calls every stage (design §6).
+
+    microphone -> listen -> encoder -> lm.prefill -> logits -> sampler -> voice -> playback ring
+
+One thread calls everything here; only the playback ring has a second one, which reads it. `listen`,
+`say` and `end_turn` merely note what came; `step` does the work, one job at a time. So nothing
+waits for longer than one job: not the next block of sound, not a cancel.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio_ring import AudioRing
+from .bundle import Bundle
+from .encoder import MAX_CODES
+from .errors import AntiphonError, CapacityError
+from .metrics import Clock, TurnMetrics
+from .outlet import Outlet
+from .prompt import Grid
+from .reply import Reply
+from .sampling import Sampler
+from .scheduler import Job, SchedulerState, next_job
+from .session_config import SessionConfig
+from .stages import Stages
+from .text import TextStream
+from .thinker import CLOSING_ROWS, Thinker
+from .user_turn import UserTurn, checked, make_room
+from .voice import SpeechDecoder
+
+Pcm = NDArray[np.float32]
+
+POLL_S = 0.005  # how often `run_reply` looks whether something was played
+
+
+class Session:
+    """Turns of user and model, alternating; the user's may be spoken or written each time."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: SessionConfig | None = None,
+        *,
+        playback: AudioRing | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Load the engines and run the system turn.
+
+        playback  where reply samples go, at the vocoder's rate; the voice pauses while it holds
+                  enough. None: the caller takes them from the reply, and nothing pauses
+        """
+        self.config = config or SessionConfig()
+        self.manifest, self.playback, self._clock = bundle.manifest, playback, clock
+        flow, vocoder = self.manifest.flow, self.manifest.vocoder
+        self._code_samples = flow.mel_per_token * vocoder.samples_per_frame
+        self._stages = Stages.load(bundle, self.config)
+        self._lm, self._voice = self._stages.lm, self._stages.voice
+        self._outlet = Outlet(playback)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the conversation; the engines stay loaded."""
+        self._turn: UserTurn | None = None  # open, or ended and not yet worked in
+        self._answered: UserTurn | None = None  # the one that `reply` answers
+        self.reply: Reply | None = None
+        self.metrics = TurnMetrics(self._clock)
+        self._thinker: Thinker | None = None  # of `reply`
+        self._crowded = False  # room should be made for the next exchange
+        self._stages.encoder.reset()
+        self._silence()
+        self._lm.reset()
+        self._lm.prefill(self._stages.system)
+        self._spare_rows = self._lm.free // 4
+
+    # what the user does
+
+    def listen(self, pcm: Pcm) -> None:
+        """Take a block [S] of the user's speech, float32 in ±1 at the encoder's rate.
+
+        The first block opens a turn. A reply still being made or played is cancelled by that
+        (barge-in); one that was only prepared is taken back, and its turn goes on.
+        """
+        block = checked(pcm)
+        if self._outlet.held:
+            self._resume()
+        turn = self._turn or self._open_turn(None)
+        if turn.ended:
+            raise AntiphonError("this turn has ended; step() until the reply begins, or cancel()")
+        turn.put(block)
+        self.metrics.heard_s += len(block) / self.manifest.encoder.sample_rate_hz
+
+    def say(self, text: str) -> None:
+        """Take a whole written turn. Like `listen` it cancels what is left of a reply."""
+        if self._turn is not None:
+            raise AntiphonError("another turn is open; end_turn() and step(), or cancel()")
+        self._open_turn(text)
+        self.end_turn()
+
+    def end_turn(self, *, commit: bool = True) -> None:
+        """The user has finished; a turn without any sound counts as a moment of silence.
+
+        commit=False only prepares the reply: nothing is played before `commit`, and `listen`
+        takes everything back.
+        """
+        if self._turn is None and self._outlet.held and commit:
+            return self.commit()
+        turn = self._turn or self._open_turn(None)
+        turn.end(self.manifest.encoder.samples_per_code)
+        self._outlet.held = not commit
+        self.metrics.happened("question_end")
+
+    def commit(self) -> None:
+        """The prepared reply is wanted: let it be played."""
+        self._outlet.held = False
+        self._deliver()
+
+    def cancel(self, heard_samples: int | None = None) -> None:
+        """Stop now: drop the user's turn if one is open, else end the reply.
+
+        Of a spoken reply the history keeps what was heard: `heard_samples`, by default what was
+        read from the playback ring, or everything made where there is none. A reply of which
+        nothing was heard never happened.
+        """
+        if self._turn is not None:
+            self._lm.rewind(self._lm.length - self._turn.start)
+            self._turn = None
+            self._stages.encoder.reset()
+            self._silence()
+            return
+        reply, thinker = self.reply, self._thinker
+        if reply and thinker:
+            samples = self._outlet.played if heard_samples is None else heard_samples
+            codes = reply.heard(samples, self._code_samples)
+            self._silence()
+            if not reply.finished or codes < len(reply.codes):
+                thinker.cut(reply, codes)
+                self._finish_if_done(reply)
+
+    # what the session does
+
+    @property
+    def rows(self) -> Grid:
+        """The conversation so far [n, 2], forgotten rows included; read-only."""
+        return self._lm.history.rows
+
+    @property
+    def state(self) -> SchedulerState:
+        """What the scheduler looks at."""
+        turn, reply = self._turn, self.reply
+        return SchedulerState(
+            audio_waiting=turn is not None and (turn.waiting or turn.ended),
+            thinking=self._thinker is not None and not self._thinker.done,
+            unspoken_codes=reply.unspoken(self._code_samples) if reply else 0,
+            speakable=self._voice is not None and self._voice.ready,
+            playback_ms=1000 * self._outlet.unplayed / self.manifest.vocoder.sample_rate_hz,
+            untidy=self._crowded or self._lm.owed > 0,
+        )
+
+    def step(self) -> Job:
+        """Run one job and say which; after WAIT there is nothing to do until something changes.
+
+        Raises CapacityError when the user's turn does not fit; the turn is then dropped.
+        """
+        job = next_job(self.state, self.config.scheduler)
+        if job is Job.HEAR and self._turn:
+            self._hear(self._turn)
+        elif job is Job.THINK and self._thinker and self.reply:
+            self._think(self._thinker, self.reply)
+        elif job is Job.SPEAK and self._voice and self.reply:
+            self._speak(self._voice, self.reply)
+        elif job is Job.TIDY:
+            self._tidy()
+        self._deliver()
+        return job
+
+    def run_reply(self) -> Reply:
+        """End the turn and step until the reply is complete. A playback ring has to be read."""
+        if self._turn is not None and not self._turn.ended:
+            self.end_turn()
+        while self._turn is not None or (self.reply is not None and not self.reply.finished):
+            if self.step() is Job.WAIT:
+                time.sleep(POLL_S)
+        if self.reply is None:
+            raise AntiphonError("nothing was said; listen() or say() first")
+        return self.reply
+
+    def _hear(self, turn: UserTurn) -> None:
+        """Encode a piece of what waits and run its rows; after the last one the reply begins."""
+        prompt, encoder, rows = self._stages.prompt, self._stages.encoder, []
+        if not turn.opened:
+            rows.append(
+                prompt.user_open() if turn.text is None else prompt.text_turn("user", turn.text)
+            )
+            turn.opened = True
+        if turn.text is None:
+            with self.metrics.stage("encoder"):
+                codes = encoder.push(turn.take(MAX_CODES * self.manifest.encoder.samples_per_code))
+            rows.append(prompt.speech_rows(codes))
+        closing = turn.ended and not turn.waiting
+        if closing and turn.text is None:
+            turn.mark, turn.mark_rows = encoder.mark(), self._lm.length + sum(map(len, rows))
+            with self.metrics.stage("encoder"):
+                rows += [prompt.speech_rows(encoder.finish()), prompt.user_close_speech()]
+        if closing:
+            rows.append(self._stages.prefix)
+        new = np.concatenate(rows)
+        with self.metrics.stage("prefill"):
+            try:
+                make_room(self._lm, turn, len(new) + (CLOSING_ROWS + 1 if closing else 0))
+            except CapacityError:
+                self.cancel()
+                raise
+            self._lm.prefill(new)
+        if closing:
+            self._begin_reply(turn)
+
+    def _begin_reply(self, turn: UserTurn) -> None:
+        lm, tokens = self._lm, self.manifest.tokens
+        # by row, not by what was drawn before: a reply taken back changes nothing
+        rng = np.random.default_rng((self.config.seed, lm.length))
+        sampler = Sampler(self.config.sampling or self.manifest.sampling, tokens, rng)
+        self._turn, self._answered = None, turn
+        self._thinker = Thinker(lm, self._stages.prompt, sampler, tokens)
+        self.reply = Reply(bool(self._voice), self.metrics, TextStream(self._stages.text))
+        self.metrics.happened("prefilled")
+
+    def _think(self, thinker: Thinker, reply: Reply) -> None:
+        """Make one row; a code goes to the voice, which does nothing with it yet."""
+        voice = self._voice
+        with self.metrics.stage("think"):
+            code = thinker.step(reply, voice.flow.max_codes if voice else None)
+        self.metrics.happened("first_code")
+        if voice and code is not None:
+            voice.feed(np.array([code]))
+        if thinker.done:
+            self._crowded = True
+            if voice and reply.codes:
+                voice.end()
+            self._finish_if_done(reply)
+
+    def _speak(self, voice: SpeechDecoder, reply: Reply) -> None:
+        """One engine call of the voice."""
+        before = self._clock()
+        with self.metrics.stage("speak"):
+            pcm = voice.step()
+        if len(pcm):
+            self.metrics.happened("first_mel", before)  # samples are one call behind their mel
+            self.metrics.spoken_s += len(pcm) / self.manifest.vocoder.sample_rate_hz
+            reply.chunks.append(pcm)
+            self._outlet.put(pcm)
+        self._finish_if_done(reply)
+
+    def _finish_if_done(self, reply: Reply) -> None:
+        reply.finished = reply.ending is not None and not (self._voice and self._voice.ready)
+        if reply.finished:
+            reply.metrics.happened("reply_end")
+
+    def _tidy(self) -> None:
+        """Keep a quarter of the memory free for the next exchange; wake a sleeping branch."""
+        with self.metrics.stage("tidy"):
+            if self._crowded:
+                self._lm.make_room(self._spare_rows)
+            else:
+                self._lm.pay(self.config.chunk_rows)
+        self._crowded = False
+
+    def _deliver(self) -> None:
+        self._outlet.deliver()
+        if self.reply and self.reply.chunks and not self._outlet.held:
+            self.reply.metrics.happened("first_sample")
+
+    def _open_turn(self, text: str | None) -> UserTurn:
+        self.cancel()
+        self._silence()
+        self.metrics = TurnMetrics(self._clock)
+        self._lm.begin_turn()
+        self._turn = UserTurn(start=self._lm.length, text=text)
+        return self._turn
+
+    def _resume(self) -> None:
+        """The user goes on after all: the end of the turn and the prepared reply never happened."""
+        turn = self._turn or self._answered
+        assert turn is not None
+        if self._turn is None and turn.mark is not None:
+            self._lm.rewind(self._lm.length - turn.mark_rows)
+            self._stages.encoder.restore(turn.mark)
+        self._silence()
+        self.metrics.moments.clear()
+        turn.ended, self._turn, self.reply = False, turn, None
+
+    def _silence(self) -> None:
+        """No reply is being made or played."""
+        self._thinker = None
+        self._outlet.silence()
+        if self._voice:
+            self._voice.reset()

@@ -1,0 +1,57 @@
+"""Everything a conversation runs through, loaded from a bundle once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from .bundle import Bundle
+from .encoder import SpeechEncoder
+from .flow import FlowDecoder
+from .lm import LanguageModel
+from .prompt import Grid, PromptBuilder
+from .session_config import SessionConfig
+from .text import TextTokenizer
+from .vocoder import Vocoder
+from .voice import SpeechDecoder
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages with their state, and the rows of the template that never change."""
+
+    text: TextTokenizer
+    prompt: PromptBuilder
+    encoder: SpeechEncoder
+    lm: LanguageModel
+    voice: SpeechDecoder | None  # None for written replies
+    system: Grid  # the system turn, pinned
+    prefix: Grid  # what a reply begins with
+
+    @classmethod
+    def load(cls, bundle: Bundle, config: SessionConfig) -> Self:
+        """Load the engines that this kind of conversation needs."""
+        text, spoken, voice = TextTokenizer(bundle.tokenizer_path), config.reply == "speech", None
+        prompt = PromptBuilder(bundle.manifest.tokens, text.encode)
+        official = bundle.manifest.prompts.spoken if spoken else bundle.manifest.prompts.text
+        system = prompt.system(official if config.system is None else config.system)
+        lm = LanguageModel(
+            bundle,
+            capacity=config.capacity_rows,
+            pinned=len(system),
+            chunk=config.chunk_rows,
+            threads=config.threads,
+            exact=config.exact,
+        )
+        if spoken:
+            flow, vocoder = FlowDecoder(bundle, config.voice), Vocoder(bundle, seed=config.seed)
+            voice = SpeechDecoder(flow, vocoder)
+        return cls(
+            text=text,
+            prompt=prompt,
+            encoder=SpeechEncoder(bundle, threads=config.threads, exact=config.exact),
+            lm=lm,
+            voice=voice,
+            system=system,
+            prefix=prompt.assistant_prefix(spoken),
+        )

@@ -1,0 +1,76 @@
+"""The ring is a queue of samples with a bounded length."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.runtime.audio_ring import AudioRing
+from antiphon.runtime.errors import ConfigError
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 12)),
+        st.tuples(st.just("read"), st.integers(0, 12)),
+        st.tuples(st.just("flush"), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@given(capacity=st.integers(1, 10), actions=ACTIONS)
+def test_it_is_a_queue(capacity: int, actions: list[tuple[str, int]]) -> None:
+    ring = AudioRing(capacity)
+    queue: list[float] = []
+    unskipped = 0  # flushed samples keep their room until the reader has skipped them
+    played = 0
+    clock = 0
+    for action, count in actions:
+        if action == "write":
+            pcm = np.arange(clock, clock + count, dtype=np.float32)
+            stored = ring.write(pcm)
+            assert stored == min(count, capacity - len(queue) - unskipped)
+            queue += pcm[:stored].tolist()
+            clock += count
+        elif action == "read":
+            out = np.full(count, -1.0, np.float32)
+            taken = ring.read(out)
+            expected, queue = queue[:count], queue[count:]
+            assert taken == len(expected)
+            assert out.tolist() == expected + [0.0] * (count - taken)
+            played += taken
+            unskipped = 0
+        else:
+            ring.flush()
+            unskipped += len(queue)
+            queue = []
+        assert (len(ring), ring.played) == (len(queue), played)
+
+
+def test_two_threads_lose_nothing() -> None:
+    ring = AudioRing(997)
+    total = 8_000
+    heard: list[np.ndarray] = []
+
+    def play() -> None:
+        out = np.empty(100, np.float32)
+        while sum(map(len, heard)) < total:
+            heard.append(out[: ring.read(out)].copy())
+
+    reader = threading.Thread(target=play)
+    reader.start()
+    pcm = np.arange(total, dtype=np.float32)
+    sent = 0
+    while sent < total:
+        sent += ring.write(pcm[sent : sent + 61])
+    reader.join(timeout=10)
+    np.testing.assert_array_equal(np.concatenate(heard), pcm)
+
+
+def test_an_empty_ring_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one sample"):
+        AudioRing(0)
