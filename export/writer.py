@@ -1,0 +1,109 @@
+"""Write a bundle folder: whole or absent (design §3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from antiphon.runtime.errors import BundleError, CapacityError, CorruptFile
+from antiphon.runtime.manifest import EngineEntry, FileEntry, Manifest
+from antiphon.runtime.onnx_file import read_facts
+
+MANIFEST = "manifest.json"
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def new_bundle(out: Path, needed_bytes: int) -> Iterator[Path]:
+    """An empty folder beside `out` that takes its place when the block ends without an error.
+
+    An older bundle at `out` is replaced at that moment and stays as it is until then. Raises
+    BundleError when `out` is anything else, CapacityError when `needed_bytes` do not fit.
+    """
+    out = out.absolute()
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out.parent).free
+    if free < needed_bytes:
+        raise CapacityError(
+            f"{out.parent}: {free / 1e9:.1f} GB free, the bundle needs up to "
+            f"{needed_bytes / 1e9:.1f} GB; make room or choose another folder"
+        )
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        _replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not (out / MANIFEST).is_file():
+        raise BundleError(f"{out}: exists and is not a bundle; remove it or choose another folder")
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Put `partial` in the place of `out`."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    _check_replaceable(out)
+    old = partial.with_suffix(".old")
+    out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
+
+
+def file_entry(path: Path, folder: Path) -> FileEntry:
+    """Name, hash and size of a finished file inside `folder`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return FileEntry(
+        file=path.relative_to(folder).as_posix(),
+        sha256=digest.hexdigest(),
+        size_bytes=path.stat().st_size,
+    )
+
+
+def engine_entry(path: Path, folder: Path, scheme: str) -> EngineEntry:
+    """What the manifest says of one graph. Raises CorruptFile if it is not self-contained."""
+    facts = read_facts(path)
+    locations = sorted({entry["location"] for entry in facts.external})
+    for location in locations:
+        if Path(location).name != location or not (path.parent / location).is_file():
+            raise CorruptFile(f"{path.name}: its weights are said to be in {location!r}")
+    return EngineEntry(
+        file=file_entry(path, folder),
+        data=tuple(file_entry(path.parent / location, folder) for location in locations),
+        inputs=tuple(facts.inputs),
+        outputs=tuple(facts.outputs),
+        scheme=scheme,
+    )
+
+
+def save_array(path: Path, array: np.ndarray[Any, Any]) -> Path:
+    """Write a .npy file, which the runtime maps into memory."""
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+    return path
+
+
+def save_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `manifest.json`, the last file of a bundle."""
+    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,362 @@
+"""A checkpoint becomes a bundle the runtime opens: whole or absent, and its numbers are right."""
+
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from antiphon.export import parity, pipeline, writer
+from antiphon.export.checkpoint import Checkpoint, Reference
+from antiphon.export.checkpoint_writer import Extras, save_checkpoint
+from antiphon.export.pipeline import bundle_bytes, export
+from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
+from antiphon.export.reference.flow import Flow
+from antiphon.export.reference.hift import Hift
+from antiphon.export.reference.lm import MossSpeechLM
+from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
+from antiphon.quant.schemes import SCHEMES
+from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.errors import BundleError, CapacityError, ConfigError
+from antiphon.runtime.flow import FlowDecoder
+from antiphon.runtime.lm import LanguageModel
+from antiphon.runtime.manifest import ENGINES
+from antiphon.runtime.vocoder import Vocoder
+from antiphon.runtime.voice import SpeechDecoder
+
+LM = LMConfig(
+    vocab_size=96,
+    audio_vocab_size=48,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=3,
+    num_shared_layers=2,
+    num_modality_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    rope_theta=1e6,
+    modality_pad_token_id=95,
+    sosp_token_id=94,
+    eosp_token_id=32,
+    audio_pad_token_id=5,
+)
+TOKENIZER = TokenizerConfig(
+    d_model=64,
+    encoder_attention_heads=1,
+    encoder_ffn_dim=128,
+    quantize_position=2,
+    quantize_vocab_size=32,
+    num_mel_bins=80,
+)
+FLOW = FlowConfig(
+    vocab_size=32,
+    width=64,
+    heads=1,
+    ffn=64,
+    blocks=1,
+    up_blocks=1,
+    channels=32,
+    transformer_heads=1,
+    transformers=1,
+    mid_blocks=1,
+)
+HIFT = HiftConfig(base_channels=16, f0_channels=16)
+SPECIAL = {91: "<|endoftext|>", 92: "<|im_start|>", 93: "<|im_end|>", 94: "<|object_ref_start|>"}
+NOISE = 200
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.set_num_threads(1)
+    torch.manual_seed(6)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    added = [{"id": i, "content": text} for i, text in SPECIAL.items()]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    rng = np.random.default_rng(7)
+    voice = {
+        "prompt_codes": rng.integers(0, 32, 20),
+        "prompt_mel": rng.normal(-5, 1, (80, 80)).astype(np.float32),
+        "embedding": rng.standard_normal(192).astype(np.float32),
+    }
+    reference = Reference(MossSpeechLM(LM), SpeechTokenizer(TOKENIZER), Flow(FLOW), Hift(HIFT))
+    # a fresh codebook is far larger than the frames it stands for
+    reference.tokenizer.encoder.codebook.weight.data.mul_(0.3)
+    extras = Extras(tokenizer_json=folder / "tokenizer.json", voices={"anna": voice})
+    save_checkpoint(folder / "tiny", reference, extras)
+    return folder / "tiny"
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """Bundles of the two main schemes."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for weights in ("fp32", "int8"):
+        export(checkpoint, folder / weights, weights=weights, noise_frames=NOISE)
+    return {weights: Bundle.open(folder / weights) for weights in ("fp32", "int8")}
+
+
+def parity_of(bundle):
+    """Measures by engine, as the manifest words them."""
+    found = {}
+    for key, text in bundle.manifest.sources.items():
+        if key.startswith("parity of "):
+            pairs = (item.split() for item in text.split(", "))
+            found[key.removeprefix("parity of ")] = {name: float(v) for name, v in pairs}
+    return found
+
+
+def test_float_engines_equal_the_reference(exported):
+    measures = parity_of(exported["fp32"])
+    assert measures.keys() == set(ENGINES)
+    assert measures.pop("encoder") == {"code_agreement": 1.0, "codes": 20.0}
+    assert max(m["max_abs_error"] for m in measures.values()) < 2e-5
+
+
+def test_int8_engines_are_near_the_reference(exported):
+    measures = parity_of(exported["int8"])
+    assert measures["encoder"]["code_agreement"] >= 0.9
+    assert 35 < measures["speech_branch"]["sqnr_db"] < 60
+    assert min(m["sqnr_db"] for name, m in measures.items() if name != "encoder") > 35
+
+
+def test_manifest_states_the_model(exported, checkpoint):
+    m = exported["int8"].manifest
+    assert (m.name, m.target, m.weights) == ("int8", "cpu", "int8")
+    assert asdict(m.lm) == {
+        "text_vocab": 96,
+        "audio_vocab": 48,
+        "hidden_size": 64,
+        "head_dim": 16,
+        "kv_heads": 2,
+        "shared_layers": 2,
+        "modality_layers": 1,
+        "rope_theta": 1e6,
+        "context_rows": 10240,
+    }
+    assert (m.tokens.endoftext, m.tokens.sosp, m.tokens.eosp, m.tokens.audio_pad) == (91, 94, 32, 5)
+    assert (m.encoder.mel_bins, m.encoder.code_count) == (80, 32)
+    assert (m.flow.chunk_tokens, m.vocoder.samples_per_frame) == (5, 480)
+    assert m.engines["trunk"].scheme == "int8"
+    assert m.engines["trunk"].data[0].file == "trunk.data"
+    prompts = Checkpoint.open(checkpoint).prompts
+    assert (m.prompts.spoken, m.prompts.text) == (prompts["speech"], prompts["text"])
+
+
+def test_a_checkpoint_may_state_its_context_and_loudness(checkpoint, tmp_path, unmeasured):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, copy)
+    for path, key, value in (
+        ("MOSS-Speech/config.json", "max_position_embeddings", 700),
+        ("MOSS-Speech-Codec/preprocessor_config.json", "log_mel_max", 1.5),
+    ):
+        raw = json.loads((copy / path).read_text()) | {key: value}
+        (copy / path).write_text(json.dumps(raw))
+    m = export(copy, tmp_path / "out", noise_frames=NOISE)
+    assert (m.lm.context_rows, m.log_mel_max) == (700, 1.5)
+
+
+def test_tables_hold_what_the_checkpoint_holds(exported, checkpoint):
+    bundle, source = exported["fp32"], Checkpoint.open(checkpoint)
+    grid = np.array([[7, 5], [95, 31], [95, 0]])
+    rows = bundle.embeddings.rows(grid)
+    np.testing.assert_array_equal(rows[0], source.read("lm", "model.embed_tokens.weight")[7])
+    np.testing.assert_array_equal(rows[1:], source.read("lm", "model.audio_embed.weight")[[31, 0]])
+    voice, original = bundle.voice("anna"), source.voices()["anna"]
+    for name, array in original.items():
+        np.testing.assert_array_equal(getattr(voice, name), array)
+    assert bundle.tokenizer_path.read_bytes() == source.tokenizer_json.read_bytes()
+    assert bundle.noise.shape == (80, NOISE)
+    exact = [-1.1258398, -1.1523602, -0.2505786, -0.4338792]  # contract E.6
+    np.testing.assert_allclose(bundle.noise[0, :4], exact, atol=1e-6)  # processors differ
+
+
+def test_the_runtime_computes_what_the_reference_does(exported, checkpoint):
+    reference, bundle = Checkpoint.open(checkpoint).reference(), exported["fp32"]
+    grid = np.array([[7, 5], [8, 5], [95, 31], [95, 0], [95, 4], [9, 5]])
+    lm = LanguageModel(bundle)
+    lm.prefill(grid)
+    text, audio = reference.lm(torch.from_numpy(grid)[None])
+    np.testing.assert_allclose(lm.text_logits(), text[0, -1], atol=1e-5)
+    np.testing.assert_allclose(lm.speech_logits(), audio[0, -1], atol=1e-5)
+    voice = bundle.voice()
+    prompt = [torch.from_numpy(a) for a in (voice.prompt_codes, voice.prompt_mel, voice.embedding)]
+    codes = np.arange(11)
+    exact = reference.flow.generate(torch.from_numpy(codes), tuple(prompt), chunk=5)
+    flow = FlowDecoder(bundle)
+    mel = np.concatenate((flow.push(codes), flow.finish()), axis=1)
+    np.testing.assert_allclose(mel, exact.numpy(), atol=1e-4)
+    decoder = SpeechDecoder(flow, Vocoder(bundle))
+    pcm = np.concatenate((decoder.push(codes), decoder.finish()))
+    assert len(pcm) == 1920 * 11
+    assert np.isfinite(pcm).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_graph_is_valid(exported, engine):
+    for bundle in exported.values():
+        onnx.checker.check_model(str(bundle.path / f"{engine}.onnx"), full_check=True)
+
+
+def test_every_graph_keeps_to_the_dialect(exported):
+    paths = [bundle.path / f"{engine}.onnx" for bundle in exported.values() for engine in ENGINES]
+    for model in (onnx.load(path, load_external_data=False) for path in paths):
+        assert [(o.domain, o.version) for o in model.opset_import] == [("", 24)]
+        assert model.ir_version == 11
+        scatters = [n for n in model.graph.node if n.op_type == "TensorScatter"]
+        modes = {a.s for n in scatters for a in n.attribute if a.name == "mode"}
+        assert modes <= {b"linear"}  # also the default
+
+
+def test_four_bits_are_for_the_layers_of_the_language_model(checkpoint, tmp_path, unmeasured):
+    manifest = export(checkpoint, tmp_path / "out", weights="int4_b32", noise_frames=NOISE)
+    schemes = {name: engine.scheme for name, engine in manifest.engines.items()}
+    assert schemes["trunk"] == schemes["text_branch"] == "int4_b32"
+    assert schemes["encoder"] == schemes["flow_step"] == "int8"
+    assert schemes["vocoder"] == "fp16"
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8", "int4_b32"])
+def test_the_size_is_bounded_beforehand(weights, checkpoint, tmp_path, unmeasured):
+    export(checkpoint, tmp_path / "out", weights=weights, noise_frames=NOISE)
+    size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
+    noise = 4 * 80 * (15_000 - NOISE)
+    graphs = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.onnx"))
+    assert size - graphs <= bundle_bytes(Checkpoint.open(checkpoint), SCHEMES[weights]) - noise
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(exported, checkpoint, tmp_path):
+    export(checkpoint, tmp_path / "int8", noise_frames=NOISE)
+    files = {p.relative_to(tmp_path / "int8") for p in (tmp_path / "int8").rglob("*.*")}
+    assert Path("manifest.json") in files
+    for name in files:
+        assert (tmp_path / "int8" / name).read_bytes() == (
+            exported["int8"].path / name
+        ).read_bytes()
+
+
+# whole or absent
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Skip the parity report, which takes most of the time."""
+    monkeypatch.setattr(pipeline, "measure", lambda source, folder: {})
+
+
+def test_progress_names_every_step(checkpoint, tmp_path, unmeasured):
+    told = []
+    export(
+        checkpoint, tmp_path / "out", noise_frames=NOISE, progress=lambda *step: told.append(step)
+    )
+    assert told == [(name, i, 9) for i, name in enumerate([*ENGINES, "tables", "parity"])]
+
+
+@pytest.mark.parametrize("error", [CapacityError("full"), KeyboardInterrupt()])
+def test_a_failure_leaves_nothing_new(error, checkpoint, tmp_path, monkeypatch):
+    def fail(source, folder):
+        raise error
+
+    monkeypatch.setattr(pipeline, "measure", fail)
+    with pytest.raises(type(error)):
+        export(checkpoint, tmp_path / "out", noise_frames=NOISE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_old_bundle(checkpoint, tmp_path, unmeasured, monkeypatch):
+    export(checkpoint, tmp_path / "out", noise_frames=NOISE)
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    monkeypatch.setattr(pipeline, "measure", lambda source, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(checkpoint, tmp_path / "out", weights="fp32", noise_frames=NOISE)
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    Bundle.open(tmp_path / "out")
+
+
+def test_an_old_bundle_is_replaced_as_a_whole(checkpoint, tmp_path, unmeasured):
+    export(checkpoint, tmp_path / "out", noise_frames=NOISE)
+    (tmp_path / "out" / "stray").write_text("")
+    export(checkpoint, tmp_path / "out", weights="fp32", noise_frames=NOISE)
+    assert Bundle.open(tmp_path / "out").manifest.weights == "fp32"
+    assert not (tmp_path / "out" / "stray").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_swap_that_fails_is_undone(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("old")
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.suffix == ".partial":
+            raise OSError("disk on fire")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="disk on fire"), writer.new_bundle(tmp_path / "out", 0):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "manifest.json").read_text() == "old"
+
+
+def test_an_empty_folder_may_become_a_bundle(tmp_path):
+    (tmp_path / "out").mkdir()
+    with writer.new_bundle(tmp_path / "out", 0) as folder:
+        (folder / "manifest.json").write_text("{}")
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(checkpoint, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("meow")
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        export(checkpoint, tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.jpg").read_text() == "meow"
+
+
+def test_a_file_in_the_way_is_left_alone(checkpoint, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        export(checkpoint, tmp_path / "out")
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(checkpoint, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage(1, 1, 1000))
+    with pytest.raises(CapacityError, match=r"0\.0 GB free, the bundle needs up to"):
+        export(checkpoint, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "q4_k"}, "weights 'q4_k': choose one of fp32"),
+        ({"target": "tpu"}, "target 'tpu': choose one of cpu"),
+        ({"noise_frames": 0}, "noise_frames is 0, expected 1 to 15000"),
+        ({"noise_frames": 15_001}, "noise_frames is 15001"),
+    ],
+)
+def test_a_wrong_option_names_the_right_ones(options, message, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        export(checkpoint, tmp_path / "out", **options)
+
+
+def test_a_checkpoint_without_a_voice_is_refused(checkpoint, tmp_path):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, copy)
+    shutil.rmtree(copy / "voices")
+    with pytest.raises(ConfigError, match=r"voices: no voice; put a NAME\.npz"):
+        export(copy, tmp_path / "out")
+
+
+def test_measures_are_worded_shortly():
+    exact = np.ones(4)
+    assert parity.words(parity.compare(exact, exact)) == "max_abs_error 0"
+    assert parity.words(parity.compare(exact, exact + 0.1)) == "max_abs_error 0.1, sqnr_db 20"
