@@ -1,0 +1,80 @@
+"""`antiphon info` says what a bundle holds; `antiphon verify` checks every byte of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.manifest import EngineEntry, Manifest
+
+from .questions import FOLDER as QUESTIONS
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the facts of the manifest; files are looked at but not hashed."""
+    bundle = Bundle.open(args.bundle, verify=False)
+    if args.json:
+        facts = {"path": str(bundle.path), "bytes": _bytes(bundle.manifest)}
+        print(json.dumps(facts | bundle.manifest.to_dict(), ensure_ascii=False))
+    else:
+        print("\n".join(_lines(bundle)))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Open the bundle with every check there is; a defect is an error that names it."""
+    manifest = Bundle.open(args.bundle, verify=True).manifest
+    print(
+        f"{args.bundle}: whole; {len(manifest.files)} files, {_size(_bytes(manifest))}, "
+        f"{len(manifest.engines)} engines, every hash right"
+    )
+    return 0
+
+
+def _lines(bundle: Bundle) -> list[str]:
+    m = bundle.manifest
+    lm, codes_per_s = m.lm, m.encoder.sample_rate_hz / m.encoder.samples_per_code
+    rows = {
+        "folder": str(bundle.path),
+        "size": f"{_size(_bytes(m))} in {len(m.files)} files",
+        "made for": f"{m.target}, weights {m.weights}, format {m.format_version}",
+        "layers": f"{lm.shared_layers} shared, {lm.modality_layers} for speech, "
+        f"{lm.modality_layers} for text; width {lm.hidden_size}",
+        "context": f"{lm.context_rows} rows; one second of speech takes {codes_per_s:g}",
+        "voices": ", ".join(m.voices),
+        "sampling": ", ".join(f"{k} {v}" for k, v in asdict(m.sampling).items()),
+        "spoken": f'prompt "{m.prompts.spoken}"',
+        "written": f'prompt "{m.prompts.text}"',
+    }
+    if (bundle.path / QUESTIONS).is_dir():
+        rows["answers"] = "such as `antiphon demo --list` shows"
+    width = max(map(len, rows))
+    lines = [m.name, *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+    if m.sources:
+        lines += ["", "made from", *(f"  {name}  {what}" for name, what in m.sources.items())]
+    return [*lines, "", *_engine_lines(m)]
+
+
+def _engine_lines(manifest: Manifest) -> list[str]:
+    rows = [("engine", "weights", "size", "largest difference from the reference")]
+    for name, entry in manifest.engines.items():
+        size = entry.file.size_bytes + sum(data.size_bytes for data in entry.data)
+        rows.append((name, entry.scheme, _size(size), _parity(entry)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+
+
+def _parity(entry: EngineEntry) -> str:
+    parity: dict[str, Any] = getattr(entry, "parity", {})
+    return ", ".join(f"{what} {value:.3g}" for what, value in parity.items()) or "not measured"
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(entry.size_bytes for entry in manifest.files)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
