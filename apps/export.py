@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         weights=args.weights,
         target=args.target,
+        noise_frames=args.noise_frames,
         progress=_show,
     )
     size = sum(entry.size_bytes for entry in manifest.files)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from typing import Any
 
 from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.manifest import EngineEntry, Manifest
@@ -68,8 +67,7 @@ def _engine_lines(manifest: Manifest) -> list[str]:
 
 
 def _parity(entry: EngineEntry) -> str:
-    parity: dict[str, Any] = getattr(entry, "parity", {})
-    return ", ".join(f"{what} {value:.3g}" for what, value in parity.items()) or "not measured"
+    return ", ".join(f"{what} {value:.3g}" for what, value in entry.parity.items())
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -143,6 +143,13 @@ def _export(commands: Parsers) -> None:
     parser.add_argument("output", type=Path, metavar="BUNDLE", help="folder to make")
     parser.add_argument("--weights", choices=WEIGHTS, default="int8")
     parser.add_argument("--target", choices=("cpu",), default="cpu")
+    parser.add_argument(
+        "--noise-frames",
+        type=_count,
+        default=15_000,
+        metavar="N",
+        help="the longest voice prompt and reply, 50 frames a second (default: 15000)",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -32,6 +32,7 @@ class Extras:
     voices: Mapping[str, Voice] = field(default_factory=dict)
     prompts: dict[str, str] | None = None  # {"speech": …, "text": …}; None: the official ones
     sampling: dict[str, Number] | None = None  # None: contract C.3
+    log_mel_max: float | None = None  # what the streaming encoder assumes; None: export's default
 
 
 def save_checkpoint(
@@ -56,7 +57,7 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _write_lm(partial / "MOSS-Speech", reference, extras, (DTYPES[dtype], shards))
-        _write_codec(partial / "MOSS-Speech-Codec", reference, DTYPES[dtype])
+        _write_codec(partial / "MOSS-Speech-Codec", reference, extras, DTYPES[dtype])
         for name, voice in extras.voices.items():
             (partial / "voices").mkdir(exist_ok=True)
             np.savez(partial / "voices" / f"{name}.npz", allow_pickle=False, **voice)
@@ -119,11 +120,16 @@ def _write_lm(folder: Path, reference: Reference, extras: Extras, how: tuple[Any
     _write_json(folder / "model.safetensors.index.json", index)
 
 
-def _write_codec(folder: Path, reference: Reference, dtype: torch.dtype) -> None:
+def _write_codec(folder: Path, reference: Reference, extras: Extras, dtype: torch.dtype) -> None:
     (folder / "flow").mkdir(parents=True)
     tokenizer, flow, hift = reference.tokenizer, reference.flow, reference.hift
     _write_json(folder / "config.json", tokenizer_json(tokenizer.config))
-    features = FEATURES | {"feature_size": tokenizer.config.num_mel_bins, "chunk_length": 30}
+    features: dict[str, Any] = FEATURES | {
+        "feature_size": tokenizer.config.num_mel_bins,
+        "chunk_length": 30,
+    }
+    if extras.log_mel_max is not None:
+        features |= {"log_mel_max": extras.log_mel_max}
     _write_json(folder / "preprocessor_config.json", features)
     save_file(
         _stored(tokenizer.state_dict(), dtype), folder / "model.safetensors", {"format": "pt"}

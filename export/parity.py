@@ -43,11 +43,6 @@ def measure(source: Checkpoint, folder: Path) -> dict[str, Measures]:
         return _language(source, folder) | _codec(source, folder)
 
 
-def words(measures: Measures) -> str:
-    """For the manifest: `max_abs_error 1.2e-06, sqnr_db 118`."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
-
-
 def compare(exact: NDArray[Any], measured: NDArray[Any]) -> Measures:
     """Error of float outputs. Equal arrays have no noise, hence no ratio."""
     found, ratio = {"max_abs_error": max_abs(exact, measured)}, sqnr_db(exact, measured)

@@ -21,7 +21,7 @@ from .flow_encoder_graph import build_flow_encoder
 from .flow_step_graph import build_flow_step
 from .lm_graph import build_branch, build_trunk
 from .manifest_facts import model_facts
-from .parity import measure, words
+from .parity import measure
 from .reference.flow import NOISE_FRAMES, Flow, start_noise
 from .reference.hift import Hift
 from .reference.lm import MossSpeechLM
@@ -153,17 +153,17 @@ class _Export:
         """Measure the engines, hash the files, and state it all."""
         self._begin("parity")
         folder = self.folder
-        facts = model_facts(self.source)
-        for engine, measures in measure(self.source, folder).items():
-            facts["sources"][f"parity of {engine}"] = words(measures)
+        parity = measure(self.source, folder)
         return Manifest(
             format_version=FORMAT_VERSION,
             name=name,
             target=target,
             weights=self.kept.name,
-            **facts,
+            **model_facts(self.source),
             engines={
-                engine: engine_entry(folder / f"{engine}.onnx", folder, kept)
+                engine: engine_entry(
+                    folder / f"{engine}.onnx", folder, kept, parity.get(engine, {})
+                )
                 for engine, kept in schemes.items()
             },
             text_embeddings=TableEntry(rows=self._file("embed_text.npy")),

@@ -81,7 +81,7 @@ def file_entry(path: Path, folder: Path) -> FileEntry:
     )
 
 
-def engine_entry(path: Path, folder: Path, scheme: str) -> EngineEntry:
+def engine_entry(path: Path, folder: Path, scheme: str, parity: dict[str, float]) -> EngineEntry:
     """What the manifest says of one graph. Raises CorruptFile if it is not self-contained."""
     facts = read_facts(path)
     locations = sorted({entry["location"] for entry in facts.external})
@@ -94,6 +94,7 @@ def engine_entry(path: Path, folder: Path, scheme: str) -> EngineEntry:
         inputs=tuple(facts.inputs),
         outputs=tuple(facts.outputs),
         scheme=scheme,
+        parity=parity,
     )
 
 

@@ -1,6 +1,6 @@
 """Ask nano the held-out questions, through the runtime, and have others judge the answers.
 
-    python -m nano.evaluate nano/bundle [--real-time] [--limit N] [--no-whisper] [--json FILE]
+    python -m nano.evaluate nano/bundle [--limit N] [--no-whisper] [--json FILE]
 
 Voices and phrasings were never trained on. Spoken answers are judged by a closed grammar (which
 answer?) and by Whisper base (word error rate); written ones letter by letter.
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +30,6 @@ from .train.corpus import Utterance, load_index, read
 
 REPLIES = {m.id: m.reply for m in MEANINGS} | {FALLBACK_ID: FALLBACK_REPLY}
 FAMILIES = {m.id: m.family for m in MEANINGS} | {FALLBACK_ID: "fallback"}
-BLOCK = 160  # samples at 16 kHz: 10 ms, as a microphone delivers
 Pcm = NDArray[np.float32]
 
 
@@ -43,23 +40,9 @@ class Tally:
     right: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))  # by family
     errors: int = 0
     words: int = 0
-    first_sample_ms: list[float] = field(default_factory=list)
-    real_time_factor: list[float] = field(default_factory=list)
     written_right: list[bool] = field(default_factory=list)
     typed_right: list[bool] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
-
-
-def ask(session: Session, pcm: Pcm, *, real_time: bool) -> None:
-    """Let the session hear pcm [S] at 16 kHz; in real time, a block every 10 ms."""
-    session.reset()
-    start = time.perf_counter()
-    for at in range(0, len(pcm), BLOCK):
-        if real_time:
-            time.sleep(max(0.0, start + (at + BLOCK) / 16000 - time.perf_counter()))
-        session.listen(pcm[at : at + BLOCK])
-        while real_time and session.state.audio_waiting:
-            session.step()
 
 
 class Examiner:
@@ -72,12 +55,11 @@ class Examiner:
         self.whisper = WhisperJudge(work) if work else None
         self.tally = Tally()
 
-    def speak(self, question: Utterance, pcm: Pcm, *, real_time: bool) -> None:
+    def speak(self, question: Utterance, pcm: Pcm) -> None:
         """Spoken question, spoken answer."""
-        ask(self.spoken, pcm, real_time=real_time)
-        began = time.process_time()
+        self.spoken.reset()
+        self.spoken.listen(pcm)
         reply = self.spoken.run_reply()
-        used = time.process_time() - began
         expected, answer = REPLIES[question.meaning], resample(reply.pcm, 24000, 16000)
         t = self.tally
         heard = self.grammar.hear(answer) if len(answer) else ""
@@ -88,14 +70,12 @@ class Examiner:
         if self.whisper:
             errors, words = word_errors(self.whisper.hear(answer), expected)
             t.errors, t.words = t.errors + errors, t.words + words
-        if len(reply.pcm):
-            t.real_time_factor.append(used / (len(reply.pcm) / 24000))
-            t.first_sample_ms.append(self.spoken.metrics.waterfall_ms["first_sample"])
 
     def write(self, question: Utterance, pcm: Pcm) -> None:
         """Written answers, to the spoken question and to the same one typed."""
         expected, t = REPLIES[question.meaning], self.tally
-        ask(self.written, pcm, real_time=False)
+        self.written.reset()
+        self.written.listen(pcm)
         t.written_right.append(self.written.run_reply().text == expected)
         self.written.reset()
         self.written.say(question.text)
@@ -115,7 +95,6 @@ def interval(right: list[bool]) -> dict[str, float]:
 def summary(t: Tally) -> dict[str, Any]:
     """Plain numbers for JSON and for people."""
     everything = [r for family in t.right.values() for r in family]
-    latencies = np.array(t.first_sample_ms or [np.nan])
     return {
         "questions": len(everything),
         "exact": interval(everything),
@@ -123,11 +102,6 @@ def summary(t: Tally) -> dict[str, Any]:
         "whisper_wer_percent": 100 * t.errors / t.words if t.words else None,
         "speech_to_text_exact": interval(t.written_right),
         "text_to_text_exact": interval(t.typed_right),
-        "first_sample_ms": {
-            f"p{p}": round(float(np.percentile(latencies, p)), 1) for p in (50, 95, 100)
-        },
-        "real_time_factor_p50": float(np.median(t.real_time_factor or [np.nan])),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "misses": t.misses,
     }
 
@@ -138,7 +112,6 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--work", type=Path, default=Path("~/.cache/antiphon-nano"))
     parser.add_argument("--limit", type=int, default=10_000)
-    parser.add_argument("--real-time", action="store_true", help="feed the questions as spoken")
     parser.add_argument("--no-whisper", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -146,7 +119,7 @@ def main() -> None:
     examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
     for question in tqdm(load_index(work, "eval")[: args.limit], desc="questions"):
         pcm = read(question, 16000)
-        examiner.speak(question, pcm, real_time=args.real_time)
+        examiner.speak(question, pcm)
         examiner.write(question, pcm)
     result = json.dumps(summary(examiner.tally), indent=1)
     if args.json:

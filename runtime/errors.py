@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class AntiphonError(Exception):
-    """Base of all errors that are not bugs. The message says what, got, expected and the way out."""
+    """Base of all errors that are not bugs. The message says what, got, expected, way out."""
 
 
 class ConfigError(AntiphonError):

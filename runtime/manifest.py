@@ -59,6 +59,7 @@ class EngineEntry:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     scheme: str  # how its matrices are stored, a name of `antiphon.quant.schemes`
+    parity: dict[str, float] = field(default_factory=dict)  # against the reference, at export
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class LMConfig:
     sosp_token_id: int = 151646
     eosp_token_id: int = 16384
     audio_pad_token_id: int = 512  # a constant of the official processor, contract A.1
+    max_position_embeddings: int = 40960
 
     def __post_init__(self) -> None:
         depth = self.num_shared_layers + self.num_modality_layers

@@ -141,15 +141,18 @@ def train(
         optimizer.step()
         journal.add(losses)
         done = i + 1
-        if done % plan.save_every and done != plan.steps:
-            continue
-        scores: dict[str, float] = {}
-        if evaluate and (done % (5 * plan.save_every) == 0 or done == plan.steps):
-            model.eval()
-            scores = evaluate()
-            model.train()
-        row = journal.write(done, scores)
-        bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k not in ("step", "cpu_s")})
-        save_atomically(
-            {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, path
-        )
+        if done % plan.save_every == 0 or done == plan.steps:
+            due = done % (5 * plan.save_every) == 0 or done == plan.steps
+            row = journal.write(done, _score(model, evaluate) if due else {})
+            bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "cpu_s"})
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_atomically(state | {"step": done}, path)
+
+
+def _score(model: nn.Module, evaluate: Callable[[], dict[str, float]] | None) -> dict[str, float]:
+    if evaluate is None:
+        return {}
+    model.eval()
+    scores = evaluate()
+    model.train()
+    return scores

@@ -111,6 +111,12 @@ def test_segments_of_30_seconds_are_independent(tokenizer, monkeypatch):
     assert tokenizer.encode(pcm).tolist() == torch.cat(pieces).tolist()
 
 
+def test_nearest_row_of_many(tokenizer):
+    points = 3 * torch.randn(500, 32, generator=torch.Generator().manual_seed(19))
+    distance = torch.cdist(points.double(), tokenizer.encoder.codebook.weight.double())
+    assert torch.equal(tokenizer.encoder.quantize(points[None])[0], distance.argmin(1))
+
+
 def test_the_lowest_index_wins_a_tie(tokenizer):
     encoder = SpeechTokenizer(CONFIG).encoder.requires_grad_(False)
     encoder.codebook.weight[:] = tokenizer.encoder.codebook.weight
