@@ -104,10 +104,14 @@ def main() -> None:
         for watch in watches:
             watch.ask(pcm)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = {"peak_rss_bytes": peak * 1024, "of_it_before_loading": before * 1024}
-    memory |= {"torch_loaded": "torch" in sys.modules, "import_s": round(import_seconds(), 3)}
+    facts: dict[str, float] = {
+        "peak_rss_bytes": peak * 1024,
+        "before_loading_bytes": before * 1024,
+        "torch_loaded": "torch" in sys.modules,
+        "import_s": round(import_seconds(), 3),
+    }
     for watch in watches:
-        print(json.dumps(watch.row() | memory))
+        print(json.dumps(watch.row() | facts))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from antiphon.runtime.errors import ConfigError
 
 def _from_json(cls: type[Any], raw: dict[str, Any], must_be: dict[str, Any]) -> dict[str, Any]:
     """Pick the fields of `cls` from a Hugging Face config; refuse values we do not implement."""
-    for key, expected in must_be.items():
-        if key in raw and raw[key] != expected:
-            raise ConfigError(f"config.json: {key} is {raw[key]!r}; only {expected!r} is supported")
     required = {f.name for f in fields(cls) if f.default is f.default_factory}
     missing = sorted(required - raw.keys())
     if missing:
         raise ConfigError(f"config.json: missing {', '.join(missing)}; is this the right folder?")
+    for key, expected in must_be.items():
+        if key in raw and raw[key] != expected:
+            raise ConfigError(f"config.json: {key} is {raw[key]!r}; only {expected!r} is supported")
     return {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
 
 
@@ -49,6 +49,8 @@ class LMConfig:
                 f"config.json: num_hidden_layers is {self.num_hidden_layers}, expected "
                 f"num_shared_layers + num_modality_layers = {depth} (contract A.1)"
             )
+        if self.head_dim % 2:
+            raise ConfigError(f"config.json: head_dim {self.head_dim} is odd; RoPE needs halves")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"config.json: {self.num_attention_heads} attention heads cannot share "
@@ -82,6 +84,13 @@ class TokenizerConfig:
     num_mel_bins: int = 128
     max_source_positions: int = 1500
     pooling_kernel_size: int = 4
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.encoder_attention_heads:
+            raise ConfigError(
+                f"config.json: {self.encoder_attention_heads} attention heads do not divide "
+                f"d_model {self.d_model}"
+            )
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:

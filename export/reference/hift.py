@@ -80,7 +80,8 @@ class Source(nn.Module):
         c, size = self.config, self.config.samples_per_frame
         order = torch.arange(1, c.harmonics + 2, device=f0.device)
         rho = (f0[:, :, None] * order / c.sample_rate_hz) % 1.0
-        phase = (2 * math.pi * size * rho.cumsum(1)).transpose(1, 2)  # [B, 9, T]
+        # the order of the products is the original's: phases are large, and rounding shows
+        phase = (rho.cumsum(1) * 2 * math.pi * size).transpose(1, 2)  # [B, 9, T]
         phase = F.interpolate(phase, scale_factor=float(size), mode="linear").transpose(1, 2)
         voiced = (f0 > c.voiced_threshold_hz).float().repeat_interleave(size, 1)[:, :, None]
         sigma = voiced * c.noise_std + (1 - voiced) * c.sine_amplitude / 3

@@ -92,8 +92,8 @@ class SpeechTokenizer(nn.Module):
 
     def encode(self, pcm: Tensor) -> Tensor:
         """pcm [S] float32 at 16 kHz -> codes int64 [ceil(S/1280)], in segments of 30 s."""
-        codes = []
-        for segment in pcm.split(SEGMENT_SAMPLES):
+        codes = [torch.zeros(0, dtype=torch.int64)]
+        for segment in pcm.split(SEGMENT_SAMPLES) if len(pcm) else ():
             mel = whisper_log_mel(pad_to_codes(segment[None]), self.config.num_mel_bins)
             codes.append(self.encoder.quantize(self.encoder(mel))[0])
         return torch.cat(codes)

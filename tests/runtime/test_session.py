@@ -35,7 +35,7 @@ def bundle(tmp_path_factory):
 
 
 def configured(bundle, reply="speech", *, tokens=12, **changes):
-    """At most `tokens` rows; greedy, so that a lower limit gives the beginning of the same reply."""
+    """Greedy replies of at most `tokens` rows."""
     sampling = replace(bundle.manifest.sampling, max_new_tokens=tokens, do_sample=False)
     return SessionConfig(reply=reply, sampling=sampling, **changes)
 
@@ -451,9 +451,8 @@ def test_a_written_reply_may_turn_to_speech(bundle, written, monkeypatch):
     reply = written.run_reply()
     assert (reply.text, reply.codes, reply.ending) == ("hi!", [7, 9], Ending.COMPLETE)
     assert len(reply.pcm) == 0
-    expected = (
-        text_rows("hi", SOSP) + [[PAD, 7], [PAD, 9], [PAD, CODES]] + text_rows("!", END, "\n")
-    )
+    expected = [*text_rows("hi", SOSP), [PAD, 7], [PAD, 9], [PAD, CODES]]
+    expected += text_rows("!", END, "\n")
     assert written.rows[-len(expected) :].tolist() == expected
 
 
