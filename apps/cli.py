@@ -28,16 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             _log_to_stderr()
         code = COMMANDS[args.command](args)
-        sys.stdout.flush()  # so that a closed pipe shows here
-    except AntiphonError as error:
+        _flush()
+    except BrokenPipeError:  # such as `antiphon info | head -1`: nobody listens
+        return FAILED
+    except (AntiphonError, OSError) as error:
         print(f"antiphon: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("antiphon: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `antiphon info | head -1`; python would complain again at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     return code
 
 
@@ -54,6 +53,15 @@ def default_bundle() -> Path:
             f"with --bundle DIR, or in the environment variable {BUNDLE_VARIABLE}"
         )
     return path
+
+
+def _flush() -> None:
+    """Write what waits for stdout here, so that an error shows here, and only here."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _log_to_stderr() -> None:

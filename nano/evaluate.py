@@ -1,9 +1,11 @@
 """Ask nano the held-out questions, through the runtime, and have others judge the answers.
 
-    python -m nano.evaluate nano/bundle [--limit N] [--no-whisper] [--json FILE]
+    python -m nano.evaluate nano/bundle [--checkpoint nano/checkpoint] [--limit N] [--no-whisper]
 
 Voices and phrasings were never trained on. Spoken answers are judged by a closed grammar (which
-answer?) and by Whisper base (word error rate); written ones letter by letter.
+answer?) and by Whisper base (word error rate); written ones letter by letter. With --checkpoint the
+codes of the streaming encoder are compared with the reference's, which hears the whole question at
+once and knows its loudest bin (contract D.4).
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from antiphon.export.checkpoint import load_reference
+from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.encoder import SpeechEncoder
 from antiphon.runtime.resample import resample
 from antiphon.runtime.session import Session
 from antiphon.runtime.session_config import SessionConfig
@@ -43,6 +49,7 @@ class Tally:
     written_right: list[bool] = field(default_factory=list)
     typed_right: list[bool] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
+    codes_equal: list[float] = field(default_factory=list)  # 1 or 0, per code
 
 
 class Examiner:
@@ -51,9 +58,18 @@ class Examiner:
     def __init__(self, bundle: Bundle, work: Path | None) -> None:
         self.spoken = Session(bundle, SessionConfig(reply="speech"))
         self.written = Session(bundle, SessionConfig(reply="text"))
+        self.encoder = SpeechEncoder(bundle)
         self.grammar = GrammarJudge()
         self.whisper = WhisperJudge(work) if work else None
         self.tally = Tally()
+
+    def compare_codes(self, pcm: Pcm, offline: SpeechTokenizer) -> None:
+        """Codes of the runtime, fed in blocks of 10 ms, against the reference's."""
+        blocks = np.split(pcm, range(160, len(pcm), 160))
+        heard = [self.encoder.push(block) for block in blocks] + [self.encoder.finish()]
+        with torch.no_grad():
+            exact = offline.encode(torch.from_numpy(pcm)).numpy()
+        self.tally.codes_equal += (np.concatenate(heard) == exact).astype(float).tolist()
 
     def speak(self, question: Utterance, pcm: Pcm) -> None:
         """Spoken question, spoken answer."""
@@ -102,6 +118,7 @@ def summary(t: Tally) -> dict[str, Any]:
         "whisper_wer_percent": 100 * t.errors / t.words if t.words else None,
         "speech_to_text_exact": interval(t.written_right),
         "text_to_text_exact": interval(t.typed_right),
+        "codes_equal_percent": 100 * float(np.mean(t.codes_equal)) if t.codes_equal else None,
         "misses": t.misses,
     }
 
@@ -112,15 +129,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--work", type=Path, default=Path("~/.cache/antiphon-nano"))
     parser.add_argument("--limit", type=int, default=10_000)
+    parser.add_argument("--checkpoint", type=Path, help="compare codes with the reference")
     parser.add_argument("--no-whisper", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     work = args.work.expanduser()
+    offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
     examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
     for question in tqdm(load_index(work, "eval")[: args.limit], desc="questions"):
         pcm = read(question, 16000)
         examiner.speak(question, pcm)
         examiner.write(question, pcm)
+        if offline is not None:
+            examiner.compare_codes(pcm, offline)
     result = json.dumps(summary(examiner.tally), indent=1)
     if args.json:
         args.json.write_text(result + "\n")

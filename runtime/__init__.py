@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from .flow import FlowDecoder
     from .lm import LanguageModel
     from .manifest import Manifest, SamplingConfig, SpecialTokens
+    from .metrics import TurnMetrics
     from .prompt import PromptBuilder
+    from .reply import Ending, Reply
     from .resample import Resampler
     from .sampling import History, Mode, Sampler
+    from .scheduler import Job
+    from .session import Session
+    from .session_config import SessionConfig
     from .text import TextStream, TextTokenizer
     from .vocoder import Vocoder
     from .voice import SpeechDecoder
@@ -37,20 +42,26 @@ if TYPE_CHECKING:
 _HOME = {
     "AudioRing": "audio_ring",
     "Bundle": "bundle",
+    "Ending": "reply",
     "FlowDecoder": "flow",
     "History": "sampling",
+    "Job": "scheduler",
     "LanguageModel": "lm",
     "Manifest": "manifest",
     "Mode": "sampling",
     "PromptBuilder": "prompt",
+    "Reply": "reply",
     "Resampler": "resample",
     "Sampler": "sampling",
     "SamplingConfig": "manifest",
+    "Session": "session",
+    "SessionConfig": "session_config",
     "SpecialTokens": "manifest",
     "SpeechDecoder": "voice",
     "SpeechEncoder": "encoder",
     "TextStream": "text",
     "TextTokenizer": "text",
+    "TurnMetrics": "metrics",
     "Vocoder": "vocoder",
 }
 
@@ -64,20 +75,26 @@ __all__ = [
     "CapacityError",
     "ConfigError",
     "CorruptFile",
+    "Ending",
     "FlowDecoder",
     "History",
+    "Job",
     "LanguageModel",
     "Manifest",
     "Mode",
     "PromptBuilder",
+    "Reply",
     "Resampler",
     "Sampler",
     "SamplingConfig",
+    "Session",
+    "SessionConfig",
     "SpecialTokens",
     "SpeechDecoder",
     "SpeechEncoder",
     "TextStream",
     "TextTokenizer",
+    "TurnMetrics",
     "VersionMismatch",
     "Vocoder",
 ]

@@ -28,7 +28,7 @@ class TurnMetrics:
     clock: Clock = time.perf_counter
     moments: dict[str, float] = field(default_factory=dict)  # of WATERFALL -> clock reading
     seconds: dict[str, float] = field(default_factory=dict)  # per stage
-    counts: dict[str, int] = field(default_factory=dict)  # calls per stage, and what they made
+    counts: dict[str, int] = field(default_factory=dict)  # jobs per stage
     heard_s: float = 0.0  # of user audio
     spoken_s: float = 0.0  # of reply audio
 
@@ -41,10 +41,6 @@ class TurnMetrics:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + self.clock() - start
             self.counts[name] = self.counts.get(name, 0) + 1
-
-    def count(self, name: str, n: int) -> None:
-        """Add n things made."""
-        self.counts[name] = self.counts.get(name, 0) + n
 
     def happened(self, moment: str, at: float | None = None) -> None:
         """Note a moment of the waterfall, now or at a clock reading; the first time counts."""

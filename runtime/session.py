@@ -156,7 +156,7 @@ class Session:
             unspoken_codes=reply.unspoken(self._code_samples) if reply else 0,
             speakable=self._voice is not None and self._voice.ready,
             playback_ms=1000 * self._outlet.unplayed / self.manifest.vocoder.sample_rate_hz,
-            untidy=self._crowded or self._lm.owed > 0,
+            untidy=self._crowded or self._lm.owed > self.config.chunk_rows // 4,
         )
 
     def step(self) -> Job:

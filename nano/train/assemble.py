@@ -25,6 +25,10 @@ from .dialogues import lm_config
 from .tokens import trained_tokenizer
 
 VOICE = "heart"
+# The streaming encoder's floor is this minus 8 until something louder is heard (contract D.4): at
+# 0.0, 99.7 % of codes equal the offline ones on the evaluation set, and 98.2 % when it is 20 dB
+# quieter; at 1.0, the set's median maximum, 99.9 % and 95.1 %.
+LOG_MEL_MAX = 0.0
 SAMPLING = {
     "do_sample": False,
     "temperature": 0.6,
@@ -77,6 +81,7 @@ def main() -> None:
         tokenizer_json=work / "train" / "tokenizer.json",
         voices={VOICE: voice(work, ref)},
         sampling=SAMPLING,
+        log_mel_max=LOG_MEL_MAX,
     )
     if args.checkpoint.exists():
         shutil.rmtree(args.checkpoint)

@@ -104,7 +104,7 @@ def raising(monkeypatch, error):
     return cli.main(["devices"])
 
 
-@pytest.mark.parametrize("kind", [AntiphonError, CapacityError, CorruptFile])
+@pytest.mark.parametrize("kind", [AntiphonError, CapacityError, CorruptFile, OSError])
 def test_an_error_becomes_one_line_and_code_1(kind, monkeypatch, capsys):
     assert raising(monkeypatch, kind("too\n  long; cut it")) == 1
     assert capsys.readouterr() == ("", "antiphon: too long; cut it\n")
@@ -154,14 +154,26 @@ def test_help_imports_nothing_heavy(argv):
     assert done.stdout.startswith("usage: antiphon")
 
 
-def test_a_closed_pipe_is_no_error(tmp_path):
-    read, write = os.pipe()
-    os.close(read)
+def printing_into(out) -> tuple[int, str]:
     code = (
         "import sys; from antiphon.apps import cli\n"
         "cli.COMMANDS['devices'] = lambda args: print('x' * 100) or 0\n"
         "sys.exit(cli.main(['devices']))"
     )
+    done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE)
+    return done.returncode, done.stderr.decode()
+
+
+def test_a_closed_pipe_needs_no_words():
+    read, write = os.pipe()
+    os.close(read)
     with os.fdopen(write, "wb") as out:
-        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (1, b"")
+        assert printing_into(out) == (1, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_needs_one_line():
+    with open("/dev/full", "wb") as out:
+        code, err = printing_into(out)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "No space left on device" in err

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ def test_a_loudspeaker_at_another_rate_stays_a_little_ahead(sd):
         speaker.stop()
         assert not speaker.playing
         assert not sd.streams[0].deliver(np.ones(441)).any()
+
+
+@pytest.mark.audio_device
+def test_the_real_devices_run():
+    sd, playback = load_sounddevice(), AudioRing(24000)
+    source, sink = choose(sd, "input", None, 16000), choose(sd, "output", None, 24000)
+    with Microphone(sd, source, 16000) as heard, Loudspeaker(sd, sink, playback, 24000) as spoken:
+        playback.write(np.zeros(2400, "f4"))
+        deadline = time.monotonic() + 5
+        count = 0
+        while (count < 1600 or spoken.playing) and time.monotonic() < deadline:
+            count += len(heard.read())
+            spoken.pump()
+            time.sleep(0.01)
+    assert count >= 1600
+    assert not spoken.playing
+    assert heard.overruns == 0
 
 
 def test_a_device_that_goes_away_is_an_error(sd):

@@ -96,7 +96,7 @@ def test_enter_interrupts_a_reply_and_keeps_what_was_heard(sd, bundle):
     room.ask()
     assert reply.ending in (Ending.CANCELLED, Ending.COMPLETE, Ending.TRUNCATED)
     assert reply.heard_codes is not None
-    assert 1 <= reply.heard_codes < len(reply.codes) or not reply.codes
+    assert 1 <= reply.heard_codes < len(reply.codes)
     assert len(room.loudspeaker._source) == 0
     room.until(lambda: room.talk._reply is None and room.reply not in (None, reply))
 
@@ -125,11 +125,11 @@ def test_a_turn_that_does_not_fit_ends_but_the_talk_goes_on(sd, bundle, capsys):
 
 
 def test_a_loudspeaker_at_another_rate_plays_all_of_it(sd, bundle):
-    room = Room(sd, bundle, out_hz=48000)
+    room = Room(sd, bundle, out_hz=44100)
     room.ask()
     room.until(lambda: room.talk._reply is None and room.reply is not None)
     heard = np.concatenate(room.heard)
-    assert abs(len(np.trim_zeros(heard)) - 2 * len(room.reply.pcm)) < 500
+    assert abs(len(np.trim_zeros(heard)) - len(room.reply.pcm) * 44100 / 24000) < 900
 
 
 def test_recordings_do_not_replace_older_ones(tmp_path, sd, bundle):
@@ -198,19 +198,20 @@ def test_the_end_of_a_pipe_is_the_end():
 
 
 @pytest.mark.usefixtures("default_bundle")
-def test_the_command_opens_everything_and_ends_on_q(sd, terminal, monkeypatch, capsys):
+def test_the_command_opens_everything_and_ends_on_q(sd, monkeypatch, capsys):
     sd.rates = {"input": {16000}, "output": {24000}}
-    person, program = terminal
-    monkeypatch.setattr(sys, "stdin", os.fdopen(os.dup(program)))
-    os.write(person, b"\nq")
+    read, write = os.pipe()
+    os.write(write, b"\nq")
+    monkeypatch.setattr(sys, "stdin", os.fdopen(read))
     interval = sys.getswitchinterval()
     try:
         assert cli.main(["talk"]) == 0
     finally:
         sys.setswitchinterval(interval)
+        sys.stdin.close()
+        os.close(write)
     assert all(stream.closed for stream in sd.streams)
     assert "mic at 16000 Hz, speaker at 24000 Hz" in capsys.readouterr().err
-    assert not is_changed(program)
 
 
 @pytest.mark.usefixtures("default_bundle")

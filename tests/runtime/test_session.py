@@ -14,10 +14,10 @@ from antiphon.runtime.audio_ring import AudioRing
 from antiphon.runtime.encoder import SpeechEncoder
 from antiphon.runtime.errors import AntiphonError, AudioError, CapacityError, ConfigError
 from antiphon.runtime.lm import LanguageModel
-from antiphon.runtime.metrics import WATERFALL
+from antiphon.runtime.metrics import WATERFALL, TurnMetrics
 from antiphon.runtime.reply import Ending
 from antiphon.runtime.sampling import Sampler
-from antiphon.runtime.scheduler import Job
+from antiphon.runtime.scheduler import Job, SchedulerConfig
 from antiphon.runtime.session import Session
 from antiphon.runtime.session_config import SessionConfig
 
@@ -195,7 +195,8 @@ def test_cancelling_keeps_what_was_heard(bundle, spoken, jobs, heard):
 
 def test_cancelling_a_finished_reply_that_was_not_played_out(bundle):
     ring = AudioRing(24_000)
-    session = Session(bundle, configured(bundle), playback=ring)
+    config = configured(bundle, scheduler=SchedulerConfig(low_mark_ms=60_000))
+    session = Session(bundle, config, playback=ring)
     session.listen(question())
     reply = session.run_reply()
     ring.read(np.empty(3000, np.float32))
@@ -325,8 +326,8 @@ def test_old_exchanges_are_forgotten_whole(bundle):
         assert first == text_rows(257, "user\n")
         while session.step() is not Job.WAIT:
             pass
+        assert session._lm.free >= session._spare_rows - 1  # tidied up before the next turn
     assert len(session.rows) > 200
-    assert session._lm.owed == 0
 
 
 def test_a_turn_that_does_not_fit_is_refused(bundle):
@@ -354,14 +355,24 @@ def test_a_reply_ends_where_the_memory_does(bundle):
     assert session.rows[-3:].tolist() == [[PAD, CODES], *text_rows(END, "\n")]
 
 
-def test_a_reply_is_cut_at_its_row_budget(bundle, written):
+def test_a_reply_is_cut_at_its_row_budget(written, monkeypatch):
     written.reset()
+    script(monkeypatch, text=_bytes("abcdefghijklmnop"))
     written.say("a")
     reply = written.run_reply()
-    assert reply.ending is Ending.TRUNCATED
-    assert len(written.rows) == len(text_rows(257, "system\n", "Write.", END, "\n")) + len(
-        text_rows(257, "user\n", "a", END, "\n", 257, "assistant\n")
-    ) + 12 + len(text_rows(END, "\n"))  # fmt: skip
+    assert (reply.text, reply.ending) == ("abcdefghijkl", Ending.TRUNCATED)
+    assert written.rows[-14:].tolist() == text_rows("abcdefghijkl", END, "\n")
+
+
+def test_speech_is_cut_at_its_row_budget(spoken, monkeypatch):
+    spoken.reset()
+    script(monkeypatch, speech=range(20))
+    spoken.say("a")
+    reply = spoken.run_reply()
+    assert (reply.codes, reply.ending) == (list(range(12)), Ending.TRUNCATED)
+    assert len(reply.pcm) == 12 * 1920
+    expected = [[PAD, 11], [PAD, CODES], *text_rows(END, "\n")]
+    assert spoken.rows[-4:].tolist() == expected
 
 
 @pytest.mark.parametrize("samples", [0, 1, 1280])
@@ -472,8 +483,32 @@ def test_idle_time_pays_the_debts(spoken):
     spoken.reset()
     spoken.listen(question())
     spoken.run_reply()
-    assert spoken._lm.owed > 0
+    assert spoken._lm.owed > 16  # the text branch has slept
     while spoken.step() is not Job.WAIT:
         pass
-    assert spoken._lm.owed == 0
+    assert spoken._lm.owed < 16
     assert spoken.metrics.counts["tidy"] > 0
+
+
+def test_metrics_add_up():
+    now = iter(range(100))
+    metrics = TurnMetrics(lambda: float(next(now)))
+    with metrics.stage("think"):
+        pass
+    with metrics.stage("think"):
+        pass
+    assert (metrics.seconds, metrics.counts) == ({"think": 2.0}, {"think": 2})
+    assert metrics.rtf is metrics.ttfa_ms is None
+    assert metrics.waterfall_ms == {}
+    metrics.heard_s, metrics.spoken_s = 1.0, 3.0
+    for moment in ("question_end", "first_sample", "first_sample"):
+        metrics.happened(moment)
+    metrics.happened("first_mel", at=4.5)
+    assert metrics.as_dict() == {
+        "waterfall_ms": {"first_mel": 500.0, "first_sample": 1000.0},
+        "seconds": {"think": 2.0},
+        "counts": {"think": 2},
+        "heard_s": 1.0,
+        "spoken_s": 3.0,
+        "rtf": 0.5,
+    }
