@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tiny_session import make_bundle
+
+from antiphon.runtime.bundle import Bundle
 
 # A shared machine may stall for longer than any deadline on a single example.
 settings.register_profile("antiphon", deadline=None)
@@ -44,6 +47,12 @@ def no_real_weights(config: pytest.Config) -> str | None:
     if folder is None:
         return "name the checkpoint with --real-weights FOLDER"
     return None if folder.is_dir() else f"{folder} is not a folder"
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A whole bundle with random weights, for every test of the conversation. Never written to."""
+    return make_bundle(tmp_path_factory.mktemp("random"))
 
 
 PROBES: dict[str, Callable[[pytest.Config], str | None]] = {

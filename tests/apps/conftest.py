@@ -6,15 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_session import make_bundle
 
 from antiphon.apps.parser import BUNDLE_VARIABLE
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(tmp_path_factory) -> Path:
-    """Never written to."""
-    return make_bundle(tmp_path_factory.mktemp("model")).path
+def bundle_folder(random_bundle) -> Path:
+    return random_bundle.path
 
 
 @pytest.fixture

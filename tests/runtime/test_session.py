@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_session import AUDIO_PAD, CODES, make_bundle
+from tiny_session import AUDIO_PAD, CODES
 
 from antiphon.runtime.audio_ring import AudioRing
 from antiphon.runtime.encoder import SpeechEncoder
@@ -30,8 +30,8 @@ def question(samples: int = 5000, seed: int = 3) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("session"))
+def bundle(random_bundle):
+    return random_bundle
 
 
 def configured(bundle, reply="speech", *, tokens=12, **changes):
