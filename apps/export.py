@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.runtime.errors import ConfigError
 
-TOOLS = {"onnx", "onnxscript", "safetensors", "torch", "yaml"}
+TOOLS = {"onnx", "safetensors", "torch"}
 
 
 def run(args: argparse.Namespace) -> int:

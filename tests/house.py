@@ -9,7 +9,7 @@ from pathlib import Path
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 300, 40, 6
 PRINTING = {"apps", "nano", "tests"}
 
-GRAPH_TOOLS = {"onnx", "onnxscript", "safetensors", "torch", "tqdm", "yaml"}
+GRAPH_TOOLS = {"onnx", "safetensors", "torch"}
 SPEECH_TOOLS = {"espeakng_loader", "faster_whisper", "phonemizer", "piper", "pocketsphinx"}
 MAY_IMPORT = {
     "quant": {"numpy"},
@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "export": {"antiphon.quant", "antiphon.runtime", "numpy", "transformers"} | GRAPH_TOOLS,
     "apps": {"antiphon.runtime", "numpy", "PySide6", "sounddevice", "soundfile"},
     "nano": {"antiphon.export", "antiphon.quant", "antiphon.runtime", "numpy", "onnxruntime"}
-    | {"scipy", "soundfile", "tokenizers"}
+    | {"soundfile", "tokenizers", "tqdm"}
     | GRAPH_TOOLS
     | SPEECH_TOOLS,
 }
