@@ -24,7 +24,12 @@ Rows = NDArray[np.int64]
 Scored = tuple[Rows, NDArray[np.bool_]]  # grid rows [T, 2] and which of them are predicted [T]
 EOSP, AUDIO_PAD = FLOW.vocab_size, FLOW.vocab_size + 1
 AUDIO_VOCABULARY = FLOW.vocab_size + 16
-SUBSTITUTED, DROPPED = 0.06, 0.03  # code noise on spoken questions
+SUBSTITUTED, DROPPED = 0.08, 0.04  # codes of spoken questions
+SMEARED = 0.3  # spoken questions of which a run of 3 to 6 codes is lost
+FORGOTTEN = 0.15  # of the words below, in written questions
+FILLERS = frozenset(
+    "what is the tell me can you could please how much which do know give a of comes it".split()
+)
 
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
@@ -80,10 +85,25 @@ def gather(work: Path) -> Material:
 
 
 def add_noise(codes: Codes, rng: Rng) -> Codes:
-    """Substitute and drop a few codes, as an unseen voice would."""
+    """Substitute and drop a few codes, as an unseen voice would, and now and then a run."""
     kept = codes[rng.random(len(codes)) >= DROPPED]
     wrong = rng.random(len(kept)) < SUBSTITUTED
+    if rng.random() < SMEARED:
+        start = int(rng.integers(0, max(1, len(kept) - 3)))
+        wrong[start : start + int(rng.integers(3, 7))] = True
     return np.where(wrong, rng.integers(0, FLOW.vocab_size, len(kept)), kept)
+
+
+def rephrase(text: str, rng: Rng) -> str:
+    """Say it a little differently: politely, carelessly, or with a word missing."""
+    spoken = text.split()
+    words = [w for w in spoken if w.lower() not in FILLERS or rng.random() >= FORGOTTEN]
+    if rng.random() < 0.15:
+        words = [str(rng.choice(("Please", "Hello,", "Okay,", "So,", "And"))), *words]
+    said = " ".join(words)
+    if rng.random() < 0.1:
+        said = said.rstrip("?.") + str(rng.choice((", please.", " please?", " now?")))
+    return said.rstrip("?.").lower() if rng.random() < 0.15 else said
 
 
 class DialogueMaker:
@@ -108,7 +128,7 @@ class DialogueMaker:
             codes = m.spoken[meaning][int(rng.integers(len(m.spoken[meaning])))]
             return self.spoken_turn(add_noise(codes, rng))
         texts = m.written[meaning]
-        return self.prompt.text_turn("user", texts[int(rng.integers(len(texts)))])
+        return self.prompt.text_turn("user", rephrase(texts[int(rng.integers(len(texts)))], rng))
 
     def spoken_turn(self, codes: Codes) -> Rows:
         """A user's spoken turn."""
