@@ -32,7 +32,7 @@ from antiphon.runtime.session_config import SessionConfig
 
 from .domain import FALLBACK_ID, FALLBACK_REPLY, MEANINGS
 from .judges import GrammarJudge, WhisperJudge, normalise, word_errors
-from .train.corpus import Utterance, load_index, read
+from .train.corpus import Utterance, development, load_index, read
 
 REPLIES = {m.id: m.reply for m in MEANINGS} | {FALLBACK_ID: FALLBACK_REPLY}
 FAMILIES = {m.id: m.family for m in MEANINGS} | {FALLBACK_ID: "fallback"}
@@ -44,6 +44,7 @@ class Tally:
     """What the evaluation counts."""
 
     right: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))  # by family
+    unseen_right: list[bool] = field(default_factory=list)  # apart from the development third
     errors: int = 0
     words: int = 0
     written_right: list[bool] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Examiner:
             exact = offline.encode(torch.from_numpy(pcm)).numpy()
         self.tally.codes_equal += (np.concatenate(heard) == exact).astype(float).tolist()
 
-    def speak(self, question: Utterance, pcm: Pcm) -> None:
+    def speak(self, question: Utterance, pcm: Pcm, *, unseen: bool) -> None:
         """Spoken question, spoken answer."""
         self.spoken.reset()
         self.spoken.listen(pcm)
@@ -81,6 +82,8 @@ class Examiner:
         heard = self.grammar.hear(answer) if len(answer) else ""
         right = heard == normalise(expected)
         t.right[FAMILIES[question.meaning]].append(right)
+        if unseen:
+            t.unseen_right.append(right)
         if not right:
             t.misses.append(f"{question.text} -> {heard or '(nothing)'}")
         if self.whisper:
@@ -113,7 +116,9 @@ def summary(t: Tally) -> dict[str, Any]:
     everything = [r for family in t.right.values() for r in family]
     return {
         "questions": len(everything),
+        "families_never_asked": sorted(set(FAMILIES.values()) - t.right.keys()),
         "exact": interval(everything),
+        "exact_apart_from_development": interval(t.unseen_right),
         "exact_by_family": {k: round(100 * float(np.mean(v)), 1) for k, v in t.right.items()},
         "whisper_wer_percent": 100 * t.errors / t.words if t.words else None,
         "speech_to_text_exact": interval(t.written_right),
@@ -136,9 +141,11 @@ def main() -> None:
     work = args.work.expanduser()
     offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
     examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
-    for question in tqdm(load_index(work, "eval")[: args.limit], desc="questions"):
+    questions = load_index(work, "eval")[: args.limit]
+    looked_at = {u.path for u in development(load_index(work, "eval"))}
+    for question in tqdm(questions, desc="questions"):
         pcm = read(question, 16000)
-        examiner.speak(question, pcm)
+        examiner.speak(question, pcm, unseen=question.path not in looked_at)
         examiner.write(question, pcm)
         if offline is not None:
             examiner.compare_codes(pcm, offline)

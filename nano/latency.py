@@ -48,10 +48,11 @@ class Stopwatch:
         session.reset()
         start = time.perf_counter()
         for at in range(0, len(pcm), BLOCK):
-            time.sleep(max(0.0, start + (at + BLOCK) / 16000 - time.perf_counter()))
-            session.listen(pcm[at : at + BLOCK])
-            while session.state.audio_waiting:
+            due = start + (at + BLOCK) / 16000
+            while session.state.audio_waiting and time.perf_counter() < due:
                 session.step()
+            time.sleep(max(0.0, due - time.perf_counter()))
+            session.listen(pcm[at : at + BLOCK])
         reply = session.run_reply()
         metrics = session.metrics
         if len(reply.pcm):

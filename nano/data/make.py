@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .accents import CheapVoices
 from .audio import Pcm, limit, trim, write_flac
 from .plan import SETS, Item
-from .teacher import RATE_HZ, MissingAssetError, Teacher, fast_model
+from .teacher import RATE_HZ, MissingAssetError, Teacher
 
 DEFAULT_WORK = "~/.cache/antiphon-nano"
 Speak = Callable[[Item], tuple[Pcm, int]]  # speech [S] and its rate in hertz
@@ -98,8 +98,7 @@ def make_set(set_name: str, work: Path, jobs: int, limit_items: int | None = Non
                 index.write(_record(item, path))
         if not missing:
             return 0
-        if set_name != "accents":
-            fast_model(work)  # made here, so that the workers do not make it all at once
+        _speaker(set_name, work)  # here first: a worker that cannot start is restarted for ever
         with context.Pool(min(jobs, len(missing)), _start_worker, (set_name, work)) as pool:
             done = pool.imap_unordered(_make, missing)
             for item in tqdm(done, desc=set_name, total=len(missing), mininterval=2):

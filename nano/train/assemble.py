@@ -21,6 +21,7 @@ from antiphon.export.reference.hift import Hift
 from antiphon.export.reference.lm import MossSpeechLM
 
 from . import flow, vocoder
+from .corpus import load_index
 from .dialogues import lm_config
 from .tokens import trained_tokenizer
 
@@ -45,7 +46,10 @@ def stage(work: Path, name: str, prefix: str = "") -> dict[str, Any]:
     path = work / "train" / f"{name}.pt"
     if not path.exists():
         raise SystemExit(f"{path} is missing: run python -m nano.train.{name} first")
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    planned = state.get("plan", state)["steps" if "plan" in state else "step"]
+    if state["step"] < planned:
+        raise SystemExit(f"{path}: {state['step']} of {planned} steps; let the stage finish")
     return {k[len(prefix) :]: v for k, v in state["model"].items() if k.startswith(prefix)}
 
 
@@ -83,14 +87,29 @@ def main() -> None:
         sampling=SAMPLING,
         log_mel_max=LOG_MEL_MAX,
     )
-    if args.checkpoint.exists():
-        shutil.rmtree(args.checkpoint)
-    save_checkpoint(args.checkpoint, ref, extras, dtype="fp16")
-    logs = {}
+    target = args.checkpoint.absolute()
+    if target.exists() and not (target / "MOSS-Speech" / "config.json").is_file():
+        raise SystemExit(f"{target} is no checkpoint; name another folder")
+    fresh, old = target.with_name(f"{target.name}.new"), target.with_name(f"{target.name}.old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    save_checkpoint(fresh, ref, extras, dtype="fp16")
+    (fresh / "training.json").write_text(json.dumps(history(work), indent=1) + "\n")
+    shutil.copyfile(Path(__file__).parents[2] / "NOTICE", fresh / "NOTICE")
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def history(work: Path) -> dict[str, Any]:
+    """What this checkpoint was made from: recordings per set, and each stage's last log row."""
+    made: dict[str, Any] = {
+        "recordings": {s: len(load_index(work, s)) for s in ("replies", "questions", "accents")}
+    }
     for name in ("tokenizer", "vocoder", "flow", "lm"):
         rows = (work / "train" / f"{name}.jsonl").read_text().splitlines()
-        logs[name] = json.loads(rows[-1])
-    (args.checkpoint / "training.json").write_text(json.dumps(logs, indent=1) + "\n")
+        made[name] = json.loads(rows[-1])
+    return made
 
 
 if __name__ == "__main__":

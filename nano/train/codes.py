@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .corpus import Pcm, augment, load_index, read
-from .tokens import trained_tokenizer
+from .tokens import fingerprint, trained_tokenizer
 
 Codes = NDArray[np.int64]
+TOKENIZER = "made by"  # key of the tokenizer's fingerprint
 # channel 0 is the recording itself, the others are random
 CHANNELS = {"replies": range(1), "eval": range(1), "questions": range(4), "accents": range(1, 3)}
 
@@ -32,18 +34,21 @@ def channel(pcm: Pcm, key: str) -> Pcm:
     return augment(pcm, np.random.default_rng(seed))
 
 
-def load_codes(work: Path) -> dict[str, Codes]:
-    """What `encode_all` wrote; {} when it never ran."""
+def load_codes(work: Path, made_by: str) -> dict[str, Codes]:
+    """What the tokenizer of that fingerprint wrote; {} when it never did."""
     path = work / "train" / "codes.npz"
     if not path.exists():
         return {}
     with np.load(path) as stored:
-        return {k: stored[k].astype(np.int64) for k in stored.files}
+        if TOKENIZER not in stored or str(stored[TOKENIZER]) != made_by:
+            return {}
+        return {k: stored[k].astype(np.int64) for k in stored.files if k != TOKENIZER}
 
 
-def _save(work: Path, codes: dict[str, Codes]) -> None:
+def _save(work: Path, codes: dict[str, Codes], made_by: str) -> None:
     path = work / "train" / "codes.tmp.npz"
-    arrays = {k: v.astype(np.int16) for k, v in codes.items()}
+    arrays: dict[str, NDArray[Any]] = {k: v.astype(np.int16) for k, v in codes.items()}
+    arrays[TOKENIZER] = np.array(made_by)
     np.savez(path, allow_pickle=False, **arrays)
     os.replace(path, work / "train" / "codes.npz")
 
@@ -51,7 +56,8 @@ def _save(work: Path, codes: dict[str, Codes]) -> None:
 def encode_all(work: Path) -> dict[str, Codes]:
     """Encode what is not in codes.npz yet."""
     tokenizer = trained_tokenizer(work)
-    codes = load_codes(work)
+    made_by = fingerprint(tokenizer)
+    codes = load_codes(work, made_by)
     jobs = [
         (f"{name}/{u.path.name}/{k}", u, k)
         for name, channels in CHANNELS.items()
@@ -66,8 +72,8 @@ def encode_all(work: Path) -> dict[str, Codes]:
         with torch.no_grad():
             codes[key] = tokenizer.encode(torch.from_numpy(pcm)).numpy()
         if done % 2000 == 0:
-            _save(work, codes)
-    _save(work, codes)
+            _save(work, codes, made_by)
+    _save(work, codes, made_by)
     return codes
 
 

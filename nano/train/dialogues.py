@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,18 @@ from antiphon.export.reference.config import LMConfig
 from antiphon.runtime.manifest import SpecialTokens
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
 
-from ..domain import FALLBACK_ID, FALLBACK_REPLY, MEANINGS, OUT_OF_DOMAIN_TRAIN
+from ..domain import (
+    FALLBACK_ID,
+    FALLBACK_REPLY,
+    MEANINGS,
+    OUT_OF_DOMAIN_HELD_OUT,
+    OUT_OF_DOMAIN_TRAIN,
+)
 from ..text import SPECIALS
 from .codes import Codes, load_codes
-from .corpus import Rng, load_index
+from .corpus import Rng, development, load_index
 from .flow import CONFIG as FLOW
+from .tokens import fingerprint, trained_tokenizer
 
 Rows = NDArray[np.int64]
 Scored = tuple[Rows, NDArray[np.bool_]]  # grid rows [T, 2] and which of them are predicted [T]
@@ -67,7 +75,9 @@ class Material:
 
 def gather(work: Path) -> Material:
     """Everything spoken and written, from WORK/train/codes.npz."""
-    codes, m = load_codes(work), Material()
+    codes, m = load_codes(work, fingerprint(trained_tokenizer(work))), Material()
+    if not codes:
+        raise SystemExit("no codes of this tokenizer: run python -m nano.train.codes first")
     for meaning in MEANINGS:
         m.written[meaning.id], m.reply_text[meaning.id] = meaning.train, meaning.reply
     m.written[FALLBACK_ID], m.reply_text[FALLBACK_ID] = OUT_OF_DOMAIN_TRAIN, FALLBACK_REPLY
@@ -79,7 +89,7 @@ def gather(work: Path) -> Material:
     for key, value in codes.items():
         if asks := meanings.get(key.rsplit("/", 1)[0]):
             m.spoken[asks].append(value)
-    for u in load_index(work, "eval"):
+    for u in development(load_index(work, "eval")):
         m.held_out.append((u.meaning, codes[f"eval/{u.path.name}/0"], u.text))
     return m
 
@@ -92,6 +102,15 @@ def add_noise(codes: Codes, rng: Rng) -> Codes:
         start = int(rng.integers(0, max(1, len(kept) - 3)))
         wrong[start : start + int(rng.integers(3, 7))] = True
     return np.where(wrong, rng.integers(0, FLOW.vocab_size, len(kept)), kept)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z ]", "", text.lower()).strip()
+
+
+HELD_OUT = {_plain(t) for m in MEANINGS for t in m.held_out} | {
+    _plain(t) for t in OUT_OF_DOMAIN_HELD_OUT
+}
 
 
 def rephrase(text: str, rng: Rng) -> str:
@@ -128,7 +147,10 @@ class DialogueMaker:
             codes = m.spoken[meaning][int(rng.integers(len(m.spoken[meaning])))]
             return self.spoken_turn(add_noise(codes, rng))
         texts = m.written[meaning]
-        return self.prompt.text_turn("user", rephrase(texts[int(rng.integers(len(texts)))], rng))
+        while True:
+            text = rephrase(texts[int(rng.integers(len(texts)))], rng)
+            if _plain(text) not in HELD_OUT:
+                return self.prompt.text_turn("user", text)
 
     def spoken_turn(self, codes: Codes) -> Rows:
         """A user's spoken turn."""
@@ -144,7 +166,7 @@ class DialogueMaker:
             body = np.stack((np.full(len(codes), t.modality_pad), codes), 1)
         else:
             body = p.text(m.reply_text[meaning])
-        return prefix, np.concatenate((body, p.reply_close()))
+        return prefix, np.concatenate((body, p.close_turn()))
 
     def exchange(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
         """A dialogue of one turn."""

@@ -9,7 +9,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,29 +80,29 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._sums: dict[str, float] = defaultdict(float)
-        self._steps = 0
+        self._seen: dict[str, list[float]] = defaultdict(list)
         self._began = time.process_time()
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Count one step."""
-        self._steps += 1
         for key, value in losses.items():
-            self._sums[key] += float(value.detach())
+            self._seen[key].append(float(value.detach()))
 
     def write(self, step: int, scores: dict[str, float]) -> dict[str, float]:
         """Append a row with the means and the scores of an evaluation."""
         row = {"step": float(step), "cpu_s": time.process_time() - self._began}
-        row |= {k: v / self._steps for k, v in self._sums.items()} | scores
-        self._sums.clear()
-        self._steps = 0
+        row |= {k: sum(v) / len(v) for k, v in self._seen.items()} | scores
+        self._seen.clear()
         with self.path.open("a") as file:
             file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
         return row
 
 
 def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint if there is one; returns the steps already done."""
+    """Load the checkpoint if there is one; returns the steps already done.
+
+    The plan may be another one than before: that is how a finished stage trains on.
+    """
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True, map_location="cpu")
@@ -134,6 +134,7 @@ def train(
     for i in bar:
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
             group["lr"] = plan.learning_rate * scale * plan.rate(i)
+        torch.manual_seed(i)  # a run that was interrupted equals one that was not
         losses = step(i)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -146,7 +147,7 @@ def train(
             row = journal.write(done, _score(model, evaluate) if due else {})
             bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "cpu_s"})
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save_atomically(state | {"step": done}, path)
+            save_atomically(state | {"step": done, "plan": asdict(plan)}, path)
 
 
 def _score(model: nn.Module, evaluate: Callable[[], dict[str, float]] | None) -> dict[str, float]:

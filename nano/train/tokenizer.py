@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from antiphon.export.reference.mel import pad_to_codes, whisper_log_mel
 from antiphon.export.reference.speech_tokenizer import WhisperVQEncoder
 
-from .corpus import Pcm, Utterance, augment, load_index, read
+from .corpus import Pcm, Utterance, augment, development, load_index, read
 from .loop import Plan, settings, train
 from .whisper_init import CONFIG, initialised_encoder
 
@@ -120,7 +120,7 @@ class Trainer:
         weights = np.array([share.get(u.path.parent.name, 1.0) for u in utterances])
         self.weights = weights / weights.sum()
         self.recent: list[Tensor] = []  # frames of the last steps, to fill the codebook from
-        evaluation = load_index(work, "eval")[::5][:60]
+        evaluation = development(load_index(work, "eval"))[:60]
         self.held_out: list[tuple[Utterance, Pcm]] = [(u, read(u, 16000)) for u in evaluation]
 
     def mels(self, sounds: list[Pcm]) -> tuple[Tensor, Tensor]:
@@ -197,6 +197,8 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Held-out voices and phrasings: letter and word error of codes -> text, codes in use."""
+        if not self.held_out:
+            return {}
         wrong, words, used = 0, 0, set()
         for utterance, pcm in self.held_out:
             mels, lengths = self.mels([pcm])

