@@ -173,9 +173,14 @@ class Loudspeaker:
 
     @property
     def played(self) -> int:
-        """Samples of the source that were played, ever; those only converted do not count."""
+        """Index of the sample of the source that is played next; those only converted wait."""
         ahead = 0 if self._resampler is None else len(self._ring) * self._rate_hz
-        return self._source.played - ahead // self.port.rate_hz
+        return self._source.position - ahead // self.port.rate_hz
+
+    @property
+    def written(self) -> int:
+        """Index of the next sample that the source will be given."""
+        return self._source.written
 
     @property
     def playing(self) -> bool:

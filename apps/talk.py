@@ -95,7 +95,7 @@ class Talk:
         self._question: list[Pcm] = []
         self._reply: Reply | None = None  # being made or played
         self._last: Reply | None = None  # the latest that began, finished or not
-        self._played_before = 0
+        self._first = 0  # index of the reply's first sample
 
     def run(self, keys: Callable[[], str]) -> None:
         """Until `keys` returns one that means the end."""
@@ -134,7 +134,7 @@ class Talk:
 
     def _interrupt(self) -> None:
         """Stop a reply, or a question that is still being understood."""
-        self._session.cancel(self._loudspeaker.played - self._played_before)
+        self._session.cancel(max(0, self._loudspeaker.played - self._first))
         self._loudspeaker.stop()
         if self._reply is not None:
             self._finish(self._reply)
@@ -146,7 +146,7 @@ class Talk:
             return
         if reply is not self._last:
             self._reply = self._last = reply
-            self._played_before = self._loudspeaker.played
+            self._first = self._loudspeaker.written
         self._loudspeaker.expecting = bool(reply.chunks) and not reply.finished
         if reply is self._reply and reply.finished and not self._loudspeaker.playing:
             self._finish(reply)

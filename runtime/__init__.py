@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .encoder import SpeechEncoder
     from .flow import FlowDecoder
+    from .history import History
     from .lm import LanguageModel
     from .manifest import Manifest, SamplingConfig, SpecialTokens
     from .metrics import TurnMetrics
     from .prompt import PromptBuilder
     from .reply import Ending, Reply
     from .resample import Resampler
-    from .sampling import History, Mode, Sampler
+    from .sampling import Mode, Sampler
     from .scheduler import Job
     from .session import Session
     from .session_config import SessionConfig
@@ -44,7 +45,7 @@ _HOME = {
     "Bundle": "bundle",
     "Ending": "reply",
     "FlowDecoder": "flow",
-    "History": "sampling",
+    "History": "history",
     "Job": "scheduler",
     "LanguageModel": "lm",
     "Manifest": "manifest",

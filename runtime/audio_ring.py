@@ -24,7 +24,6 @@ class AudioRing:
         self._written = 0  # writer: samples ever stored
         self._drop_before = 0  # writer: samples below this index are never to be read
         self._read = 0  # reader: samples ever read or skipped
-        self._played = 0  # reader: samples ever read
 
     def __len__(self) -> int:
         """Samples waiting to be read."""
@@ -37,9 +36,14 @@ class AudioRing:
         return len(self._buf)
 
     @property
-    def played(self) -> int:
-        """Samples the reader has really taken, flushed ones not counted."""
-        return self._played
+    def written(self) -> int:
+        """Samples ever stored: the index of the next one to be written."""
+        return self._written
+
+    @property
+    def position(self) -> int:
+        """Samples ever read or skipped: what lies before this index has left the ring."""
+        return self._read
 
     def write(self, pcm: Pcm) -> int:
         """Append pcm [S]; returns the samples stored, fewer than S when full. Writer's thread."""
@@ -64,10 +68,14 @@ class AudioRing:
         out[:head] = self._buf[start : start + head]
         out[head:n] = self._buf[: n - head]
         out[n:] = 0
-        self._played += n
         self._read = begin + n  # last, so the writer never reuses samples still being copied
         return n
 
-    def flush(self) -> None:
-        """Drop everything written so far. Writer's thread."""
+    def flush(self) -> int:
+        """Drop everything written so far; returns the index of the next sample. Writer's thread.
+
+        A read under way may still take what is dropped: `position` then ends at or before the
+        index returned, so that nothing before it is ever mistaken for something after it.
+        """
         self._drop_before = self._written
+        return self._drop_before

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from .errors import BundleError, ConfigError
+from .errors import AntiphonError, BundleError, CapacityError, ConfigError
 from .tensors import TensorSpec
 
 CPU = "CPUExecutionProvider"
@@ -30,18 +30,30 @@ _DTYPES = {
 }
 _ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
+    MemoryError,
     *(e for e in vars(ort_state).values() if isinstance(e, type) and issubclass(e, Exception)),
 )
+_NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory", "ALLOC_FAILED")
 _MAX_BINDINGS = 32  # one per set of caches; a flow decoder has ten
 
 
 class Buffer:
-    """One tensor of an engine's state: zeros at first, changed in place by the engines."""
+    """One tensor of an engine's state: zeros at first, changed in place by the engines.
+
+    device  "cpu" or "cuda"
+    Raises CapacityError when there is no memory for it.
+    """
 
     def __init__(self, shape: Sequence[int], dtype: DTypeLike, device: str = "cpu") -> None:
-        zeros = np.zeros(shape, dtype)
+        try:
+            zeros = np.zeros(shape, dtype)
+            self.value = ort.OrtValue.ortvalue_from_numpy(zeros, device)
+        except _ERRORS as error:
+            raise CapacityError(
+                f"no memory for state of {list(shape)} {dtype} on {device} ({_one_line(error)}); "
+                "remember fewer rows, take shorter turns, or close other programs"
+            ) from error
         self.nbytes = zeros.nbytes
-        self.value = ort.OrtValue.ortvalue_from_numpy(zeros, device)
         # On the CPU the engine works in numpy's own memory; elsewhere numpy only sees copies.
         self._memory = zeros if device == "cpu" else None
 
@@ -58,11 +70,6 @@ class Buffer:
         contents[:, :, : rows.shape[2]] = rows
         if self._memory is None:
             self.value.update_inplace(contents)
-
-
-def make_buffer(shape: Sequence[int], dtype: DTypeLike, device: str = "cpu") -> Buffer:
-    """A zero-filled buffer on `device` ("cpu" or "cuda")."""
-    return Buffer(shape, dtype, device)
 
 
 class Cache(Protocol):
@@ -96,7 +103,8 @@ class Engine:
         """Compile the graph at `path`.
 
         exact   quantized products with float activations (parity) instead of int8 ones (speed)
-        Raises ConfigError when a provider cannot be had, BundleError when the file is no good.
+        Raises ConfigError when a provider cannot be had, BundleError when the file is no good,
+        CapacityError when there is no memory for it.
         """
         missing = sorted(set(providers) - set(ort.get_available_providers()))
         if missing:
@@ -106,10 +114,8 @@ class Engine:
                 str(path), _options(threads, exact, log_level), providers=list(providers)
             )
         except _ERRORS as error:
-            raise BundleError(
-                f"{path.name}: onnxruntime {ort.__version__} cannot load this engine: "
-                f"{_one_line(error)}; export the bundle again"
-            ) from error
+            what = f"{path.name}: onnxruntime {ort.__version__} cannot load this engine"
+            raise _failure(what, error) from error
         missing = sorted(set(providers) - set(session.get_providers()))
         if missing:
             raise _no_provider(missing, session.get_providers())
@@ -126,7 +132,8 @@ class Engine:
         """Run once; returns the outputs that are not caches, by name.
 
         Feeds are converted to the declared dtype. Names and ranks are ours to get right
-        (assert); sizes come from the bundle, so a mismatch raises BundleError.
+        (assert); sizes come from the bundle, so a mismatch raises BundleError. CapacityError when
+        memory is short.
         """
         binding = self._bind(caches)
         missing = self.inputs.keys() - binding.cached - feeds.keys()
@@ -142,9 +149,7 @@ class Engine:
                 binding.io.bind_output(name)
             self._session.run_with_iobinding(binding.io)
         except _ERRORS as error:
-            raise BundleError(
-                f"{self.name}: the engine failed: {_one_line(error)}; export the bundle again"
-            ) from error
+            raise _failure(f"{self.name}: the engine failed", error) from error
         values = binding.io.get_outputs_as_ortvaluevector()  # in bind order
         first = len(binding.cached)
         return {name: values[first + i].numpy() for i, name in enumerate(binding.outputs)}
@@ -203,6 +208,17 @@ def _specs(engine: str, nodes: Sequence[Any]) -> list[TensorSpec]:
         TensorSpec(name=n.name, dtype=_DTYPES[n.type], shape=tuple(d or "?" for d in n.shape))
         for n in nodes
     ]
+
+
+def _failure(what: str, error: Exception) -> AntiphonError:
+    """The engine library tells an unusable file from a full memory by words only."""
+    words = _one_line(error)
+    if isinstance(error, MemoryError) or any(sign in words for sign in _NO_MEMORY):
+        return CapacityError(
+            f"{what}, out of memory: {words}; use a smaller model, remember fewer rows, or close "
+            "other programs"
+        )
+    return BundleError(f"{what}: {words}; export the bundle again")
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .errors import BundleError
 from .kv_ring import KVRing
 from .log_mel import CODE_SAMPLES, Mel, Pcm, StreamingLogMel
 
@@ -47,6 +48,7 @@ class SpeechEncoder:
         self._engine = bundle.engine("encoder", threads=threads, exact=exact)
         self._assumed_max = bundle.manifest.log_mel_max
         self._mel_bins = bundle.manifest.encoder.mel_bins
+        self._code_count = bundle.manifest.encoder.code_count
         self._ring = KVRing.for_engine(
             self._engine, SEGMENT_FRAMES, pinned=SEGMENT_FRAMES, initial=128
         )
@@ -125,7 +127,12 @@ class SpeechEncoder:
         start, frames = self._ring.length, mel.shape[1] // 2
         feeds = {"log_mel": mel[None], "frame_index": np.array([start]), **self._tails}
         out = self._engine.run(feeds | self._ring.feeds(start, frames), [self._ring])
+        codes: Codes = out["codes"][0]
+        if not ((codes >= 0) & (codes < self._code_count)).all():
+            raise BundleError(
+                f"the encoder made codes {codes.min()} … {codes.max()}, expected 0 … "
+                f"{self._code_count - 1}; export the bundle again"
+            )
         self._ring.advance(frames)
         self._tails = {name: out[f"{name}_out"] for name in _TAILS}
-        codes: Codes = out["codes"][0]
         return codes

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import CorruptFile
-from .manifest import Manifest
+from .manifest import EngineEntry, Manifest
 from .onnx_file import OnnxFacts, read_facts
 from .tensors import TensorSpec
 
 Shape = tuple[int | str, ...]
+Shapes = dict[str, Shape]
 
+FIXED = 0  # a size that the graph states as a number, whatever it is
 _STANDARD = {"", "ai.onnx"}
 _WAY_OUT = "export the bundle again"
 
@@ -31,14 +33,12 @@ def check_engine(folder: Path, name: str, manifest: Manifest) -> None:
         ("outputs", entry.outputs, facts.outputs),
     ):
         _check_same(f"{file}: {kind}", declared, found)
-    specs = {spec.name: spec for spec in (*entry.inputs, *entry.outputs)}
-    for tensor, shape in _needed(name, manifest).items():
-        spec = specs.get(tensor)
-        if spec is None or not _fits(spec.shape, shape):
-            raise CorruptFile(
-                f"{file}: {tensor} is {'absent' if spec is None else list(spec.shape)}, expected "
-                f"{list(shape)} by the sizes in manifest.json; {_WAY_OUT}"
-            )
+    inputs, outputs = needed(name, manifest)
+    for prefix in {"flow_encoder": ("token_", "frame_"), "vocoder": ()}.get(name, ("",)):
+        caches = _caches(prefix, entry, manifest, name)
+        inputs, outputs = inputs | caches, outputs | _out(caches)
+    _check_shapes(f"{file}: inputs", entry.inputs, inputs)
+    _check_shapes(f"{file}: outputs", entry.outputs, outputs)
 
 
 def _check_external(file: str, facts: OnnxFacts, sizes: dict[str, int]) -> None:
@@ -73,43 +73,83 @@ def _check_same(what: str, declared: tuple[TensorSpec, ...], found: list[TensorS
         raise CorruptFile(f"{what}: {len(found)}, the manifest says {len(declared)}; {_WAY_OUT}")
 
 
-def _fits(shape: Shape, needed: Shape) -> bool:
-    """Same rank, and same sizes wherever `needed` has a number."""
-    return len(shape) == len(needed) and all(
-        n == s for s, n in zip(shape, needed, strict=True) if isinstance(n, int)
+def _check_shapes(what: str, specs: tuple[TensorSpec, ...], shapes: Shapes) -> None:
+    """These tensors and no others: the runtime feeds and fetches exactly them."""
+    found = {spec.name: spec.shape for spec in specs}
+    if unknown := sorted(found.keys() - shapes.keys()):
+        raise CorruptFile(f"{what}: {', '.join(unknown)[:80]} is unknown; {_WAY_OUT}")
+    for tensor, shape in shapes.items():
+        if tensor not in found or not _fits(found[tensor], shape):
+            got = list(found[tensor]) if tensor in found else "absent"
+            raise CorruptFile(
+                f"{what}: {tensor} is {got}, expected {list(shape)} by the sizes in "
+                f"manifest.json; {_WAY_OUT}"
+            )
+
+
+def _fits(shape: Shape, wanted: Shape) -> bool:
+    """Same rank, same sizes wherever `wanted` has a number, some number where that is FIXED."""
+    return len(shape) == len(wanted) and all(
+        isinstance(s, int) and n in (s, FIXED)
+        for s, n in zip(shape, wanted, strict=True)
+        if isinstance(n, int)
     )
 
 
-def _needed(name: str, m: Manifest) -> dict[str, Shape]:
-    """Tensors of an engine whose sizes the manifest fixes."""
-    lm, mel = m.lm, m.flow.mel_bins
-    rows: Shape = (1, "S", lm.hidden_size)
+def needed(name: str, m: Manifest) -> tuple[Shapes, Shapes]:
+    """Inputs and outputs of an engine, but for its caches of keys and values."""
+    if name in ("trunk", "speech_branch", "text_branch"):
+        return _language(name, m)
+    mel, waves = m.flow.mel_bins, m.vocoder.harmonics + 1
+    index: Shape = (1,)
+    frames: Shape = (1, mel, "F")
+    mask: Shape = ("S", "C")
+    if name == "encoder":
+        tails: Shapes = {
+            "conv1_tail": (1, m.encoder.mel_bins, FIXED),
+            "conv2_tail": (1, FIXED, FIXED),
+        }
+        new: Shapes = {"log_mel": (1, m.encoder.mel_bins, "T"), "frame_index": index}
+        return new | tails | {"mask": mask, "write_index": index}, {"codes": (1, "n")} | _out(tails)
+    if name == "flow_encoder":
+        ahead: Shape = (1, m.flow.lookahead_tokens)
+        tails = {"lookahead_tail": (1, FIXED, FIXED), "up_tail": (1, FIXED, FIXED)}
+        new = {"codes": (1, "n"), "lookahead": ahead, "lookahead_gain": ahead, "token_index": index}
+        new |= {"embedding": (1, m.flow.speaker_dim), "token_mask": mask, "token_write": index}
+        new |= {"frame_mask": mask, "frame_write": index}
+        return new | tails, {"mu": frames, "speaker": (1, mel)} | _out(tails)
+    if name == "flow_step":
+        tails = {"tails": (2, FIXED, FIXED)}
+        new = {"x": frames, "mu": frames, "cond": frames, "speaker": (1, mel), "t": index}
+        new |= {"dt": index, "mask": mask, "write_index": (2,)}
+        return new | tails, {"x_out": frames} | _out(tails)
+    new = {"mel": (1, mel, "T"), "noise": (1, "S", waves), "source_tail": (1, "P")}
+    phase: Shapes = {"phase": (1, waves)}
+    return new | phase | {"phase_frame": index}, {"pcm": (1, "S"), "source": (1, "S")} | _out(phase)
+
+
+def _language(name: str, m: Manifest) -> tuple[Shapes, Shapes]:
+    rows: Shape = (1, "S", m.lm.hidden_size)
+    angles: Shape = (1, "S", m.lm.head_dim // 2)
+    place: Shapes = {"cos": angles, "sin": angles, "mask": ("S", "C"), "write_index": (1,)}
     if name == "trunk":
-        return {"embeddings": rows, "hidden": rows} | _attention(m, lm.shared_layers)
-    if name in ("speech_branch", "text_branch"):
-        vocab = lm.audio_vocab if name == "speech_branch" else lm.text_vocab
-        branch: dict[str, Shape] = {"hidden": rows, "logits": (1, vocab)}
-        return branch | _attention(m, lm.modality_layers)
-    others: dict[str, dict[str, Shape]] = {
-        "encoder": {"log_mel": (1, m.encoder.mel_bins, "T"), "codes": (1, "n")},
-        "flow_encoder": {
-            "embedding": (1, m.flow.speaker_dim),
-            "mu": (1, mel, "F"),
-            "speaker": (1, mel),
-        },
-        "flow_step": {"x": (1, mel, "F"), "mu": (1, mel, "F"), "x_out": (1, mel, "F")},
-        "vocoder": {
-            "mel": (1, mel, "T"),
-            "noise": (1, "S", m.vocoder.harmonics + 1),
-            "pcm": (1, "S"),
-        },
-    }
-    return others.get(name, {})
+        return {"embeddings": rows} | place, {"hidden": rows}
+    vocab = m.lm.audio_vocab if name == "speech_branch" else m.lm.text_vocab
+    return {"hidden": rows} | place, {"logits": (1, vocab)}
 
 
-def _attention(m: Manifest, layers: int) -> dict[str, Shape]:
-    half = m.lm.head_dim // 2
-    cache: Shape = (1, m.lm.kv_heads, "C", m.lm.head_dim)
-    names = [f"{kind}_{i}" for i in range(layers) for kind in ("key", "value")]
-    shapes: dict[str, Shape] = {"cos": (1, "S", half), "sin": (1, "S", half), "mask": ("S", "C")}
-    return shapes | {n: cache for n in names} | {f"{n}_out": cache for n in names}
+def _caches(prefix: str, entry: EngineEntry, m: Manifest, name: str) -> Shapes:
+    """As many layers as the manifest says; of engines it says nothing of, as many as there are."""
+    lm, given = m.lm, {spec.name for spec in entry.inputs}
+    there = max(1, sum(f"{prefix}key_{i}" in given for i in range(len(given))))
+    language = {"trunk": lm.shared_layers}
+    language |= dict.fromkeys(("speech_branch", "text_branch"), lm.modality_layers)
+    shape: Shape = (FIXED, FIXED, "C", FIXED)
+    if name in language:
+        there, shape = language[name], (1, lm.kv_heads, "C", lm.head_dim)
+    return {f"{prefix}{kind}_{i}": shape for i in range(there) for kind in ("key", "value")}
+
+
+def _out(shapes: Shapes) -> Shapes:
+    """State that comes out as it went in."""
+    return {f"{name}_out": shape for name, shape in shapes.items()}

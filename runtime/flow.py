@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from .backend import Engine
 from .bundle import Bundle
 from .errors import CapacityError, ConfigError
-from .kv_ring import KVRing
+from .kv_ring import CacheLayout, KVRing
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
+REPLY_STATE_BYTES = 1 << 30  # of all Euler steps, beside the prompt; the 9B model's: 3.6 s
 _SPARE_CHUNKS = 12  # room beside the prompt at first: 4.8 s of reply until the caches grow
 _ENCODER_TAILS = ("lookahead_tail", "up_tail")
 
@@ -73,7 +74,8 @@ class FlowDecoder:
 
         voice          its name; the bundle's first one unless named
         window_frames  frames of reply before a chunk that its Euler steps look back on, a multiple
-                       of a chunk; None keeps everything, which is exact but grows with the reply
+                       of a chunk. None: all of them, which is exact, unless the state of the
+                       longest reply passes REPLY_STATE_BYTES: then as many as fit into that
         exact          float products instead of int8 ones, for parity tests
         """
         self.sizes = sizes = bundle.manifest.flow
@@ -91,9 +93,10 @@ class FlowDecoder:
                 f"a prompt of {self._prompt_frames} frames leaves no room for a reply: there is "
                 f"start noise for {self._most_frames}; use a shorter prompt"
             )
-        self._tokens = self._ring(self._encoder, self._most_codes, "token_")
-        self._frames = self._ring(self._encoder, self._most_frames, "frame_")
-        self._steps = [self._step_ring(window_frames) for _ in range(sizes.steps)]
+        self._tokens = self._linear(self._encoder, sizes.chunk_tokens, "token_")
+        self._frames = self._linear(self._encoder, self.chunk_frames, "frame_")
+        self.window_frames = self._affordable() if window_frames is None else window_frames
+        self._steps = [self._step_ring(self.window_frames) for _ in range(sizes.steps)]
         self._run_prompt()
 
     @property
@@ -116,12 +119,6 @@ class FlowDecoder:
     def nbytes(self) -> int:
         """Size of the state."""
         return sum(ring.nbytes for ring in (self._tokens, self._frames, *self._steps))
-
-    @property
-    def codes_needed(self) -> int:
-        """Codes still to be fed before the next chunk can run; 0 when there is work already."""
-        wanted = self.sizes.chunk_tokens + self.sizes.lookahead_tokens
-        return 0 if self.ready else wanted - len(self._waiting)
 
     @property
     def ready(self) -> bool:
@@ -255,17 +252,29 @@ class FlowDecoder:
 
     # storage
 
-    def _ring(self, engine: Engine, capacity: int, prefix: str = "") -> KVRing:
-        """A linear cache with room for the prompt and the first seconds of a reply."""
-        chunks = len(self.voice.prompt_codes) // self.sizes.chunk_tokens + _SPARE_CHUNKS
-        initial = chunks * self.chunk_frames * capacity // self._most_frames
-        return KVRing.for_engine(engine, capacity, pinned=capacity, initial=initial, prefix=prefix)
+    @property
+    def _chunks(self) -> int:
+        """Chunks to make room for at first: the prompt's and the first seconds of a reply."""
+        return len(self.voice.prompt_codes) // self.sizes.chunk_tokens + _SPARE_CHUNKS
+
+    def _linear(self, engine: Engine, rows: int, prefix: str = "") -> KVRing:
+        """A cache with `rows` rows per chunk that never forgets."""
+        most, initial = self._most_frames // self.chunk_frames * rows, self._chunks * rows
+        return KVRing.for_engine(engine, most, pinned=most, initial=initial, prefix=prefix)
+
+    def _affordable(self) -> int | None:
+        """The window whose state fits into REPLY_STATE_BYTES; None if that of all frames does."""
+        frame_bytes = CacheLayout.of(self._step).row_bytes * self.sizes.steps
+        frames = REPLY_STATE_BYTES // frame_bytes
+        if self._prompt_frames + frames >= self._most_frames:
+            return None
+        return self.chunk_frames * max(1, frames // self.chunk_frames - 2)
 
     def _step_ring(self, window: int | None) -> KVRing:
         """Caches of one Euler step: linear, or the prompt and a ring behind it."""
         chunk = self.chunk_frames
         if window is None:
-            return self._ring(self._step, self._most_frames)
+            return self._linear(self._step, chunk)
         if window < chunk or window % chunk:
             raise ConfigError(
                 f"window_frames is {window}, expected a multiple of a chunk, {chunk} frames"
@@ -274,7 +283,8 @@ class FlowDecoder:
         # Whole chunks, so that none is cut in two where the ring wraps; two of them beside the
         # window, so that every row of a chunk sees all of it.
         size = min(prompt + window + 2 * chunk, self._most_frames)
-        return KVRing.for_engine(self._step, size, pinned=min(prompt, size - chunk), chunk=chunk)
+        pinned, initial = min(prompt, size - chunk), self._chunks * chunk
+        return KVRing.for_engine(self._step, size, pinned=pinned, chunk=chunk, initial=initial)
 
 
 def _zeros(engine: Engine, names: tuple[str, ...]) -> dict[str, Floats]:

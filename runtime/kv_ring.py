@@ -21,7 +21,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import Buffer, Engine, make_buffer
+from .backend import Buffer, Engine
 from .errors import BundleError, CapacityError, ConfigError
 
 HIDDEN = -6e4  # added to the score of a slot out of sight; finite in float16, unlike -inf
@@ -59,6 +59,12 @@ class CacheLayout:
             device=engine.device,
         )
 
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row in all tensors."""
+        numbers = self.batch * self.heads * self.head_dim * len(self.names)
+        return numbers * np.dtype(self.dtype).itemsize
+
 
 class KVRing:
     """The caches of all layers of one group; they share positions, slots and storage size.
@@ -91,8 +97,8 @@ class KVRing:
         self.chunk = chunk
         self.window = ring - chunk + 1 if ring else 0
         self._ring = ring
-        self.buffers: Mapping[str, Buffer] = self._allocate(min(initial, capacity))
-        self.reset()
+        self._initial = min(initial, capacity)
+        self.clear()
 
     @classmethod
     def for_engine(
@@ -109,8 +115,13 @@ class KVRing:
         layout = CacheLayout.of(engine, prefix)
         return cls(layout, capacity, pinned=pinned, chunk=chunk, initial=initial)
 
+    def clear(self) -> None:
+        """Forget every row and begin with new storage: a NaN in the old one would show through."""
+        self.buffers: Mapping[str, Buffer] = self._allocate(self._initial)
+        self.reset()
+
     def reset(self) -> None:
-        """Forget every row; the storage is kept."""
+        """Forget every row; the storage and what is in it are kept."""
         self.length = 0  # rows written, rewound ones not counted
         self._first = self.pinned  # unpinned rows before it were evicted
         self._written = 0  # the greatest length ever: rows before it may be overwritten
@@ -245,16 +256,6 @@ class KVRing:
             turned = np.concatenate((low * cos - high * sin, high * cos + low * sin), axis=-1)
             self.buffers[name].set_rows(turned)
 
-    def copy(self) -> KVRing:
-        """A second ring with the same contents, to branch off from here."""
-        twin = KVRing(self.layout, self.capacity, pinned=self.pinned, chunk=self.chunk, initial=1)
-        twin.buffers = twin._allocate(self._allocated)
-        for name, buffer in self.buffers.items():
-            twin.buffers[name].set_rows(buffer.numpy())
-        twin.length, twin._first, twin._written = self.length, self._first, self._written
-        twin._plain_keys = dict(self._plain_keys)
-        return twin
-
     def _sees_from(self, query: int) -> int:
         return max(self._first, query - self.window + 1)
 
@@ -274,4 +275,4 @@ class KVRing:
         self._allocated = rows
         c = self.layout
         shape = (c.batch, c.heads, rows, c.head_dim)
-        return {name: make_buffer(shape, c.dtype, c.device) for name in c.names}
+        return {name: Buffer(shape, c.dtype, c.device) for name in c.names}

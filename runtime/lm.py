@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from .backend import Engine
 from .bundle import Bundle
 from .errors import CapacityError
+from .history import Grid, History
 from .kv_ring import KVRing
-from .sampling import History
 
 Floats = NDArray[np.float32]
-Grid = NDArray[np.int64]  # rows [n, 2] of (text id, audio id)
 
 DEFAULT_CAPACITY = 4096  # 5.5 minutes of speech
 
@@ -77,13 +76,13 @@ class LanguageModel:
         """Forget the conversation; the next one pins its first `pinned` rows."""
         for stage in self._stages:
             if pinned is None or pinned == stage.ring.pinned:
-                stage.ring.reset()
+                stage.ring.clear()
             else:
                 stage.ring = self._ring(stage.engine, pinned)
             stage.logits, stage.answered = None, 0
-        self.history.rewind(len(self.history))
+        self.history.clear()
         self._turns: list[int] = []
-        self._hidden = np.empty((0, self.sizes.hidden_size), np.float32)  # by slot, as in the rings
+        self._hidden = np.zeros((0, self.sizes.hidden_size), np.float32)  # by slot, as in the rings
 
     @property
     def length(self) -> int:
@@ -181,9 +180,12 @@ class LanguageModel:
         further apart than the capacity (design §5).
         """
         self.pay()
+        gone = self._trunk.ring.evicted
         for stage in self._stages:
             stage.ring.evict(rows)
             stage.ring.rotate_pinned(stage.ring.evicted, self._frequencies)
+        ring = self._trunk.ring
+        self.history.forget(ring.pinned + gone, ring.pinned + ring.evicted)
 
     @property
     def _stages(self) -> tuple[_Stage, _Stage, _Stage]:
@@ -212,7 +214,7 @@ class LanguageModel:
         feeds |= self._rope(ring.length, count) | ring.feeds(ring.length, count)
         hidden = self._trunk.engine.run(feeds, [ring])["hidden"][0]
         if len(self._hidden) < ring.allocated:
-            grown = np.empty((ring.allocated, self.sizes.hidden_size), np.float32)
+            grown = np.zeros((ring.allocated, self.sizes.hidden_size), np.float32)
             grown[: len(self._hidden)] = self._hidden
             self._hidden = grown
         self._hidden[slot : slot + count] = hidden

@@ -26,6 +26,19 @@ ENGINES = (
 )
 _PLAIN_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99}/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_SIZE = 1 << 30
+_MOST = {  # of what we would make as many arrays of, or calls
+    "shared_layers": 1024,
+    "modality_layers": 1024,
+    "mel_bins": 1024,
+    "harmonics": 1024,
+    "speaker_dim": 4096,
+    "steps": 100,
+    "chunk_tokens": 100,
+    "lookahead_tokens": 100,
+    "mel_per_token": 100,
+    "samples_per_frame": 48_000,
+}
+_HEARD_HZ, _CODE_SAMPLES = 16_000, 1280  # what `encoder.py` and `log_mel.py` are written for
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,6 +73,13 @@ class EngineEntry:
     outputs: tuple[TensorSpec, ...]
     scheme: str  # how its matrices are stored, a name of `antiphon.quant.schemes`
     parity: dict[str, float] = field(default_factory=dict)  # against the reference, at export
+
+    def __post_init__(self) -> None:
+        if not self.file.file.endswith(".onnx"):  # the engine library reads others otherwise
+            raise CorruptFile(
+                f"manifest.json: engine {self.file.file}, expected a file NAME.onnx; export the "
+                "bundle again"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +173,15 @@ class EncoderSizes:
 
     mel_bins: int
     code_count: int
-    sample_rate_hz: int = 16000
-    samples_per_code: int = 1280
+    sample_rate_hz: int = _HEARD_HZ
+    samples_per_code: int = _CODE_SAMPLES
+
+    def __post_init__(self) -> None:
+        if (self.sample_rate_hz, self.samples_per_code) != (_HEARD_HZ, _CODE_SAMPLES):
+            raise ConfigError(
+                f"an encoder of {self.samples_per_code} samples per code at "
+                f"{self.sample_rate_hz} Hz, expected {_CODE_SAMPLES} at {_HEARD_HZ}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,8 +250,9 @@ class Manifest:
     def __post_init__(self) -> None:
         for part in (self.lm, self.encoder, self.flow, self.vocoder):
             for key, value in asdict(part).items():
-                if not 1 <= value <= _MAX_SIZE:
-                    raise ConfigError(f"{key} is {value}, expected 1 to {_MAX_SIZE}")
+                most = _MOST.get(key, _MAX_SIZE)
+                if not 1 <= value <= most:
+                    raise ConfigError(f"{key} is {value}, expected 1 to {most}")
         if not abs(self.log_mel_max) <= _MAX_SIZE:
             raise ConfigError(f"log_mel_max is {self.log_mel_max}, expected a finite number")
         t = self.tokens
@@ -239,10 +267,21 @@ class Manifest:
                 f"end of speech is {t.eosp}, expected the number of codes, "
                 f"{self.encoder.code_count}"
             )
-        if self.flow.mel_bins != self.vocoder.mel_bins:
+        self._check_voice()
+
+    def _check_voice(self) -> None:
+        """What is made of a code must be as long as what a code was made of."""
+        flow, vocoder = self.flow, self.vocoder
+        if flow.mel_bins != vocoder.mel_bins:
             raise ConfigError(
-                f"the flow makes {self.flow.mel_bins} mel bins, the vocoder takes "
-                f"{self.vocoder.mel_bins}"
+                f"the flow makes {flow.mel_bins} mel bins, the vocoder takes {vocoder.mel_bins}"
+            )
+        made = flow.mel_per_token * vocoder.samples_per_frame
+        if made * _HEARD_HZ != vocoder.sample_rate_hz * _CODE_SAMPLES:
+            raise ConfigError(
+                f"the voice makes {made} samples of a code, expected "
+                f"{vocoder.sample_rate_hz * _CODE_SAMPLES / _HEARD_HZ:g} at "
+                f"{vocoder.sample_rate_hz} Hz"
             )
 
     @property

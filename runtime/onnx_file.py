@@ -100,14 +100,21 @@ def _texts(data: memoryview, wanted: int) -> dict[str, str]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """Fields of one message: (number, value)."""
+    """Fields of one message: (number, value).
+
+    Where parsers differ in what they read, one could be shown weights that another never sees: a
+    tag of more than 32 bits is refused, and numbers of fixed width, which no field listed here
+    has, are passed over like unknown fields.
+    """
     at, end = 0, len(data)
     while at < end:
         tag, at = _varint(data, at) if data[at] > 127 else (data[at], at + 1)
-        wire = tag & 7
+        number, wire = tag >> 3, tag & 7
+        if not 1 <= number < 1 << 29:
+            raise ValueError(f"field number {number} before byte {at}")
         if wire == 0:
             value, at = _varint(data, at)
-            yield tag >> 3, value
+            yield number, value
             continue
         if wire == 2:
             size, at = _varint(data, at) if data[at] > 127 else (data[at], at + 1)
@@ -117,7 +124,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, Value]]:
             raise ValueError(f"wire type {wire} at byte {at}")
         if size > end - at:
             raise ValueError(f"field of {size} bytes at byte {at} passes the end")
-        yield tag >> 3, data[at : at + size]
+        if wire == 2:
+            yield number, data[at : at + size]
         at += size
 
 

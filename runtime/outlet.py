@@ -21,7 +21,7 @@ class Outlet:
     def __init__(self, ring: AudioRing | None) -> None:
         self._ring = ring
         self._waiting: deque[Pcm] = deque()
-        self._played_before = 0
+        self._first = 0 if ring is None else ring.written  # index of the reply's first sample
         self.held = False
 
     @property
@@ -32,7 +32,7 @@ class Outlet:
     @property
     def played(self) -> int | None:
         """Samples of this reply that were played; None if nobody plays."""
-        return None if self._ring is None else self._ring.played - self._played_before
+        return None if self._ring is None else max(0, self._ring.position - self._first)
 
     def put(self, pcm: Pcm) -> None:
         """Take samples [S] of the reply."""
@@ -53,5 +53,4 @@ class Outlet:
         self._waiting.clear()
         self.held = False
         if self._ring is not None:
-            self._ring.flush()
-            self._played_before = self._ring.played
+            self._first = self._ring.flush()

@@ -22,6 +22,7 @@ from .errors import ConfigError
 from .manifest import SpecialTokens
 
 Grid = NDArray[np.int64]  # rows [n, 2]
+Encode = Callable[[str], Sequence[int]]
 Role = Literal["system", "user", "assistant"]
 
 START, END, SPEECH = "<|im_start|>", "<|im_end|>", "<|object_ref_start|>"
@@ -32,12 +33,20 @@ TEXT_PROMPT = "You are a helpful assistant. Answer the user's questions with tex
 
 
 class PromptBuilder:
-    """Makes grid rows. `encode` turns text into ids, special tokens in it into their own ids."""
+    """Makes grid rows. The templates are ours, the content of a turn is anybody's."""
 
-    def __init__(self, tokens: SpecialTokens, encode: Callable[[str], Sequence[int]]) -> None:
-        """Check that `encode` knows the special tokens. Raises ConfigError if not."""
+    def __init__(
+        self, tokens: SpecialTokens, encode: Encode, encode_content: Encode | None = None
+    ) -> None:
+        """Check that `encode` knows the special tokens. Raises ConfigError if not.
+
+        encode          text of templates to ids, special tokens in it to their own ids
+        encode_content  text of turns to ids; it must give no special id for any text, or whoever
+                        writes it can end turns and begin others. Without it, `encode`: for
+                        content that is as much ours as the templates
+        """
         self._tokens = tokens
-        self._encode = encode
+        self._encode, self._encode_content = encode, encode_content or encode
         expected = {START: tokens.im_start, END: tokens.im_end, SPEECH: tokens.sosp}
         for text, token in expected.items():
             if list(encode(text)) != [token]:
@@ -47,8 +56,8 @@ class PromptBuilder:
                 )
 
     def text(self, text: str) -> Grid:
-        """Text as it is, tokenized on its own."""
-        return self._text_rows(self._encode(text))
+        """Content as it is, tokenized on its own."""
+        return self._text_rows(self._encode_content(text))
 
     def speech_rows(self, codes: ArrayLike) -> Grid:
         """Codes [n] -> one spoken row each; a single code is allowed too."""
@@ -58,11 +67,11 @@ class PromptBuilder:
 
     def open_turn(self, role: Role) -> Grid:
         """What precedes the content of a turn."""
-        return self.text(f"{START}{role}\n")
+        return self._template(f"{START}{role}\n")
 
     def close_turn(self) -> Grid:
         """What follows the content of a turn."""
-        return self.text(f"{END}\n")
+        return self._template(f"{END}\n")
 
     def text_turn(self, role: Role, text: str) -> Grid:
         """A whole written turn."""
@@ -93,11 +102,7 @@ class PromptBuilder:
 
     def assistant_prefix(self, spoken: bool) -> Grid:
         """Rows after which the model replies; one string, as in training."""
-        return self.text(f"{START}assistant\n{SPEECH if spoken else ''}")
-
-    def reply_close(self) -> Grid:
-        """Rows that end the assistant's turn, after its text or its end-of-speech row."""
-        return self.close_turn()
+        return self._template(f"{START}assistant\n{SPEECH if spoken else ''}")
 
     def reply_rest(self, last: ArrayLike, spoken: bool) -> Grid:
         """Rows still missing after a reply whose last row is `last` [2], wherever it stopped.
@@ -110,6 +115,9 @@ class PromptBuilder:
             return self.close_turn()[1:]
         ended = not spoken or (text, audio) == (self._tokens.modality_pad, self._tokens.eosp)
         return self.close_turn() if ended else self.user_close_speech()
+
+    def _template(self, text: str) -> Grid:
+        return self._text_rows(self._encode(text))
 
     def _text_rows(self, ids: Sequence[int]) -> Grid:
         text = np.asarray(ids, np.int64)

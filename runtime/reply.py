@@ -49,7 +49,23 @@ class Reply:
     def heard(self, samples: int | None, code_samples: int) -> int:
         """Codes of which a part was heard when `samples` were played; all where nobody plays."""
         made = len(self.codes)
-        return made if samples is None else min(made, ceil(samples / code_samples))
+        return made if samples is None else max(0, min(made, ceil(samples / code_samples)))
+
+    def delivered(self) -> None:
+        """What there is was handed on, unless that is over."""
+        if self.chunks and self.ending is not Ending.CANCELLED:
+            self.metrics.happened("first_sample")
+
+    def drop(self) -> None:
+        """It never happened."""
+        self.end(Ending.CANCELLED)
+        self.heard_codes, self.finished = 0, True
+
+    def settle(self, *, speaking: bool) -> None:
+        """Finished, unless rows are still to come or samples of them."""
+        if self.ending is not None and not speaking:
+            self.finished = True
+            self.metrics.happened("reply_end")
 
     def end(self, ending: Ending) -> None:
         """No more rows will come."""

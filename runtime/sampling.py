@@ -14,13 +14,12 @@ from enum import Enum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import BundleError
+from .history import AUDIO, TEXT, History
 from .manifest import SamplingConfig, SpecialTokens
 
-Grid = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Row = tuple[int, int]  # text id, audio id
-
-TEXT, AUDIO = 0, 1  # channels of the grid
 
 
 class Mode(Enum):
@@ -45,49 +44,6 @@ def next_mode(mode: Mode, last: ArrayLike, tokens: SpecialTokens) -> Mode:
     if mode is Mode.AUDIO and audio == tokens.eosp:
         mode = Mode.TEXT
     return mode
-
-
-class History:
-    """All rows of a conversation, and which ids occurred in each channel."""
-
-    def __init__(self, text_vocab: int, audio_vocab: int) -> None:
-        self._counts = (np.zeros(text_vocab, np.int32), np.zeros(audio_vocab, np.int32))
-        self._rows = np.empty((256, 2), np.int64)
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    @property
-    def rows(self) -> Grid:
-        """Every row so far [n, 2], read-only."""
-        rows = self._rows[: self._length]
-        rows.flags.writeable = False
-        return rows
-
-    def extend(self, rows: Grid) -> None:
-        """Append rows [n, 2]."""
-        end = self._length + len(rows)
-        if end > len(self._rows):
-            grown = np.empty((max(end, 2 * len(self._rows)), 2), np.int64)
-            grown[: self._length] = self._rows[: self._length]
-            self._rows = grown
-        self._rows[self._length : end] = rows
-        self._length = end
-        for channel, counts in enumerate(self._counts):
-            np.add.at(counts, rows[:, channel], 1)
-
-    def rewind(self, rows: int) -> None:
-        """Forget the last rows."""
-        assert 0 <= rows <= self._length
-        gone = self._rows[self._length - rows : self._length]
-        for channel, counts in enumerate(self._counts):
-            np.subtract.at(counts, gone[:, channel], 1)
-        self._length -= rows
-
-    def seen(self, channel: int) -> NDArray[np.bool_]:
-        """Which ids occurred in a channel [V]."""
-        return self._counts[channel] > 0
 
 
 class Sampler:
@@ -131,7 +87,15 @@ class Sampler:
         return scores
 
     def _draw(self, scores: Logits) -> int:
-        """One id (contract C.2 step 5). Greedy: the lowest of the best ones."""
+        """One id (contract C.2 step 5). Greedy: the lowest of the best ones.
+
+        Raises BundleError when the model gives no number to go by.
+        """
+        if not np.isfinite(best := scores.max()):
+            raise BundleError(
+                f"the model's best score is {best}; begin a new conversation, and if that does "
+                "not help export the bundle again"
+            )
         if not self.config.do_sample:
             return int(scores.argmax())
         ids, weights = nucleus(scores, self.config)

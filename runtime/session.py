@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from .audio_ring import AudioRing
 from .bundle import Bundle
 from .encoder import MAX_CODES
-from .errors import AntiphonError, CapacityError
+from .errors import AntiphonError
 from .metrics import Clock, TurnMetrics
 from .outlet import Outlet
 from .prompt import Grid
 from .reply import Reply
-from .sampling import Sampler
 from .scheduler import Job, SchedulerState, next_job
 from .session_config import SessionConfig
 from .stages import Stages
@@ -53,9 +52,9 @@ class Session:
                   enough. None: the caller takes them from the reply, and nothing pauses
         """
         self.config = config or SessionConfig()
-        self.manifest, self.playback, self._clock = bundle.manifest, playback, clock
-        flow, vocoder = self.manifest.flow, self.manifest.vocoder
-        self._code_samples = flow.mel_per_token * vocoder.samples_per_frame
+        self.playback, self._clock = playback, clock
+        self.manifest = m = bundle.manifest
+        self._code_samples = m.flow.mel_per_token * m.vocoder.samples_per_frame
         self._stages = Stages.load(bundle, self.config)
         self._lm, self._voice = self._stages.lm, self._stages.voice
         self._outlet = Outlet(playback)
@@ -102,15 +101,18 @@ class Session:
     def end_turn(self, *, commit: bool = True) -> None:
         """The user has finished; a turn without any sound counts as a moment of silence.
 
-        commit=False only prepares the reply: nothing is played before `commit`, and `listen`
-        takes everything back.
+        commit=False only prepares the reply: nothing is played before `commit` or `end_turn()`,
+        and `listen` takes everything back. Where no turn is being given it does nothing.
         """
-        if self._turn is None and self._outlet.held and commit:
-            return self.commit()
-        turn = self._turn or self._open_turn(None)
-        turn.end(self.manifest.encoder.samples_per_code)
-        self._outlet.held = not commit
-        self.metrics.happened("question_end")
+        turn = self._turn
+        if self._outlet.held or (turn is not None and turn.ended):
+            if commit:
+                self.commit()
+        elif turn is not None or commit:
+            turn = turn or self._open_turn(None)
+            turn.end(self.manifest.encoder.samples_per_code)
+            self._outlet.held = not commit
+            self.metrics.happened("question_end")
 
     def commit(self) -> None:
         """The prepared reply is wanted: let it be played."""
@@ -122,7 +124,7 @@ class Session:
 
         Of a spoken reply the history keeps what was heard: `heard_samples`, by default what was
         read from the playback ring, or everything made where there is none. A reply of which
-        nothing was heard never happened.
+        nothing was heard, or that was only prepared, never happened.
         """
         if self._turn is not None:
             self._lm.rewind(self._lm.length - self._turn.start)
@@ -130,14 +132,15 @@ class Session:
             self._stages.encoder.reset()
             self._silence()
             return
-        reply, thinker = self.reply, self._thinker
+        reply, thinker, held = self.reply, self._thinker, self._outlet.held
         if reply and thinker:
             samples = self._outlet.played if heard_samples is None else heard_samples
             codes = reply.heard(samples, self._code_samples)
             self._silence()
-            if not reply.finished or codes < len(reply.codes):
-                thinker.cut(reply, codes)
-                self._finish_if_done(reply)
+            if held or not reply.finished or codes < len(reply.codes):
+                thinker.cut(reply, codes, seen=not held)
+                self._crowded = True
+                reply.settle(speaking=bool(self._voice and self._voice.ready))
 
     # what the session does
 
@@ -162,7 +165,8 @@ class Session:
     def step(self) -> Job:
         """Run one job and say which; after WAIT there is nothing to do until something changes.
 
-        Raises CapacityError when the user's turn does not fit; the turn is then dropped.
+        Raises CapacityError when the user's turn does not fit, BundleError when an engine fails
+        at it; the turn is then dropped.
         """
         job = next_job(self.state, self.config.scheduler)
         if job is Job.HEAR and self._turn:
@@ -178,7 +182,7 @@ class Session:
 
     def run_reply(self) -> Reply:
         """End the turn and step until the reply is complete. A playback ring has to be read."""
-        if self._turn is not None and not self._turn.ended:
+        if self._outlet.held or (self._turn is not None and not self._turn.ended):
             self.end_turn()
         while self._turn is not None or (self.reply is not None and not self.reply.finished):
             if self.step() is Job.WAIT:
@@ -189,11 +193,23 @@ class Session:
 
     def _hear(self, turn: UserTurn) -> None:
         """Encode a piece of what waits and run its rows; after the last one the reply begins."""
+        try:
+            new, closing = self._rows_of(turn)
+            with self.metrics.stage("prefill"):
+                make_room(self._lm, turn, len(new) + (CLOSING_ROWS + 1 if closing else 0))
+                self._lm.prefill(new)
+        except AntiphonError:  # half a turn makes no sense
+            self.cancel()
+            raise
+        if closing:
+            self._begin_reply(turn)
+
+    def _rows_of(self, turn: UserTurn) -> tuple[Grid, bool]:
+        """The rows of the next piece of the turn, and whether they close it."""
         prompt, encoder, rows = self._stages.prompt, self._stages.encoder, []
         if not turn.opened:
-            rows.append(
-                prompt.user_open() if turn.text is None else prompt.text_turn("user", turn.text)
-            )
+            text = turn.text
+            rows.append(prompt.user_open() if text is None else prompt.text_turn("user", text))
             turn.opened = True
         if turn.text is None:
             with self.metrics.stage("encoder"):
@@ -206,24 +222,11 @@ class Session:
                 rows += [prompt.speech_rows(encoder.finish()), prompt.user_close_speech()]
         if closing:
             rows.append(self._stages.prefix)
-        new = np.concatenate(rows)
-        with self.metrics.stage("prefill"):
-            try:
-                make_room(self._lm, turn, len(new) + (CLOSING_ROWS + 1 if closing else 0))
-            except CapacityError:
-                self.cancel()
-                raise
-            self._lm.prefill(new)
-        if closing:
-            self._begin_reply(turn)
+        return np.concatenate(rows), closing
 
     def _begin_reply(self, turn: UserTurn) -> None:
-        lm, tokens = self._lm, self.manifest.tokens
-        # by row, not by what was drawn before: a reply taken back changes nothing
-        rng = np.random.default_rng((self.config.seed, lm.length))
-        sampler = Sampler(self.config.sampling or self.manifest.sampling, tokens, rng)
         self._turn, self._answered = None, turn
-        self._thinker = Thinker(lm, self._stages.prompt, sampler, tokens)
+        self._thinker = self._stages.thinker()
         self.reply = Reply(bool(self._voice), self.metrics, TextStream(self._stages.text))
         self.metrics.happened("prefilled")
 
@@ -239,7 +242,7 @@ class Session:
             self._crowded = True
             if voice and reply.codes:
                 voice.end()
-            self._finish_if_done(reply)
+            reply.settle(speaking=bool(self._voice and self._voice.ready))
 
     def _speak(self, voice: SpeechDecoder, reply: Reply) -> None:
         """One engine call of the voice."""
@@ -251,31 +254,24 @@ class Session:
             self.metrics.spoken_s += len(pcm) / self.manifest.vocoder.sample_rate_hz
             reply.chunks.append(pcm)
             self._outlet.put(pcm)
-        self._finish_if_done(reply)
-
-    def _finish_if_done(self, reply: Reply) -> None:
-        reply.finished = reply.ending is not None and not (self._voice and self._voice.ready)
-        if reply.finished:
-            reply.metrics.happened("reply_end")
+        reply.settle(speaking=bool(self._voice and self._voice.ready))
 
     def _tidy(self) -> None:
-        """Keep a quarter of the memory free for the next exchange; wake a sleeping branch."""
+        """Wake a sleeping branch; then keep a quarter of the memory free for the next exchange."""
         with self.metrics.stage("tidy"):
-            if self._crowded:
+            if not self._lm.pay(self.config.chunk_rows):  # forgetting would pay all at once
                 self._lm.make_room(self._spare_rows)
-            else:
-                self._lm.pay(self.config.chunk_rows)
-        self._crowded = False
+                self._crowded = False
 
     def _deliver(self) -> None:
         self._outlet.deliver()
-        if self.reply and self.reply.chunks and not self._outlet.held:
-            self.reply.metrics.happened("first_sample")
+        if self.reply and not self._outlet.held:
+            self.reply.delivered()
 
     def _open_turn(self, text: str | None) -> UserTurn:
         self.cancel()
         self._silence()
-        self.metrics = TurnMetrics(self._clock)
+        self.reply, self.metrics = None, TurnMetrics(self._clock)
         self._lm.begin_turn()
         self._turn = UserTurn(start=self._lm.length, text=text)
         return self._turn
@@ -287,6 +283,8 @@ class Session:
         if self._turn is None and turn.mark is not None:
             self._lm.rewind(self._lm.length - turn.mark_rows)
             self._stages.encoder.restore(turn.mark)
+        if self.reply:
+            self.reply.drop()
         self._silence()
         self.metrics.moments.clear()
         turn.ended, self._turn, self.reply = False, turn, None

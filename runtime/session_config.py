@@ -16,12 +16,13 @@ class SessionConfig:
 
     reply: Literal["speech", "text"] = "speech"
     voice: str | None = None
+    voice_window_frames: int | None = None  # see `FlowDecoder`; None: all of a reply, if affordable
     system: str | None = None  # text of the system turn
     sampling: SamplingConfig | None = None
     seed: int = 0  # same seed, same bundle, same machine: same reply
     capacity_rows: int | None = None  # remembered; the oldest exchanges are forgotten beyond it
     chunk_rows: int = 64  # most rows of one call of the language model
-    threads: int = 1  # per engine of the encoder and the language model
+    threads: int = 1  # per engine
     exact: bool = False  # float products in quantized engines, for parity
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 

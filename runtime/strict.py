@@ -29,7 +29,10 @@ def parse(kind: Any, raw: Any, where: str) -> Any:
     if is_dataclass(kind):
         return _parse_dataclass(kind, _expect(dict, raw, where), where)
     if kind is float and type(raw) is int:
-        return float(raw)
+        try:
+            return float(raw)
+        except OverflowError:
+            raise CorruptFile(f"{where} is {_short(raw)}, too large; {_WAY_OUT}") from None
     return _expect(kind, raw, where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,9 @@ class TextTokenizer:
     def __init__(self, path: Path) -> None:
         """Read tokenizer.json. Raises CorruptFile when the library cannot."""
         try:
-            self._tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            written = path.read_text(encoding="utf-8")
+            self._tokenizer = Tokenizer.from_str(written)
+            self._plain = Tokenizer.from_str(json.dumps(json.loads(written) | {"added_tokens": []}))
         except Exception as error:  # the library raises bare Exception
             raise CorruptFile(
                 f"{path.name}: not a tokenizer ({error}); export the bundle again"
@@ -28,6 +31,11 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of text. Special tokens written in it become their ids; none are added."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of text that others wrote: no token written in it is more than its characters."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -49,15 +57,24 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add one id; returns the text that has become certain, possibly none."""
         self._ids.append(token)
-        return self._emit(self._tokenizer.decode(self._ids).rstrip(_REPLACEMENT))
+        text = self._tokenizer.decode(self._ids).rstrip(_REPLACEMENT)
+        return self._emit(text[: len(text) - _uncertain(text)])
 
     def finish(self) -> str:
         """The rest, an incomplete character shown as �."""
         return self._emit(self._tokenizer.decode(self._ids))
 
     def _emit(self, text: str) -> str:
-        if not text.startswith(self._shown):
+        if self._shown.startswith(text):
             return ""
-        new = text[len(self._shown) :]
+        # what was shown stays, even where it has changed since
+        pairs = enumerate(zip(text, self._shown, strict=False))
+        same = next((i for i, (new, old) in pairs if new != old), len(self._shown))
         self._shown = text
-        return new
+        return text[same:]
+
+
+def _uncertain(text: str) -> int:
+    """Length of the end of `text` that may become something else: a rewrite's beginning."""
+    starts = (key[:n] for key in _REWRITES for n in range(1, len(key)))
+    return max((len(start) for start in starts if text.endswith(start)), default=0)

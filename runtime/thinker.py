@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .history import TEXT
 from .lm import LanguageModel
 from .manifest import SpecialTokens
 from .prompt import PromptBuilder
 from .reply import Ending, Reply
-from .sampling import TEXT, Mode, Row, Sampler, initial_mode, next_mode
+from .sampling import Mode, Row, Sampler, initial_mode, next_mode
 
 CLOSING_ROWS = 3  # that any reply may still need: end of speech, end of turn, newline
 
@@ -38,30 +39,34 @@ class Thinker:
         assert not self.done
         row, mode = self._draw(), self._mode
         code = row[1] if mode is Mode.AUDIO and row[1] != self._tokens.eosp else None
+        after = next_mode(mode, row, self._tokens)
+        made = len(reply.codes) + (code is not None)
+        ending, rows = self._ending(row, after, made == most_codes), np.array([row])
+        if ending is not None:
+            rest = self._prompt.reply_rest(row, after is Mode.AUDIO)
+            rows = np.concatenate([rows, rest])
+        self._lm.prefill(rows)  # first: if it fails, the reply has not grown
+        self._mode = after
         if code is not None:
             reply.codes.append(code)
         elif mode is Mode.TEXT and row[TEXT] not in self._tokens.stops:
             reply.text += reply.stream.push(row[TEXT])
-        self._mode = next_mode(mode, row, self._tokens)
-        ending = self._ending(row, len(reply.codes) == most_codes)
-        if ending is None:
-            self._lm.append(row)
-            return code
-        rest = self._prompt.reply_rest(row, self._mode is Mode.AUDIO)
-        self._lm.prefill(np.concatenate([np.array([row]), rest]))
-        self.done = True
-        reply.end(ending)
+        if ending is not None:
+            self.done = True
+            reply.end(ending)
         return code
 
-    def cut(self, reply: Reply, codes: int) -> None:
+    def cut(self, reply: Reply, codes: int, *, seen: bool = True) -> None:
         """End the reply here; of a spoken one the history keeps the first `codes` codes.
 
-        A reply of which nothing is left never happened: its prefix goes too.
+        A reply of which nothing is left, or that nobody was shown, never happened: its prefix
+        goes too.
         """
         inside = self._spoken or self._mode is Mode.AUDIO
-        if self._spoken:
-            self._lm.rewind(self._lm.length - self._start - codes)
-            reply.heard_codes = codes
+        if self._spoken or not seen:
+            kept = codes if seen else 0
+            self._lm.rewind(max(0, self._lm.length - self._start - kept))
+            reply.heard_codes = kept
         if self._lm.length == self._start:
             self._lm.rewind(len(self._prompt.assistant_prefix(self._spoken)))
         else:
@@ -76,9 +81,9 @@ class Thinker:
             return sampler.speech_row(lm.speech_logits(), lm.history, generated)
         return sampler.text_row(lm.text_logits(), lm.history, generated)
 
-    def _ending(self, row: Row, voice_full: bool) -> Ending | None:
-        """Whether and why the reply ends with `row`, not yet run."""
-        if row[TEXT] in self._tokens.stops or (self._spoken and self._mode is Mode.TEXT):
+    def _ending(self, row: Row, after: Mode, voice_full: bool) -> Ending | None:
+        """Whether and why the reply ends with `row`, not yet run; `after` is the mode behind it."""
+        if row[TEXT] in self._tokens.stops or (self._spoken and after is Mode.TEXT):
             return Ending.COMPLETE
         self._lm.make_room(CLOSING_ROWS + 2)  # this row, another one, and what closes the turn
         full = voice_full or self._lm.free < CLOSING_ROWS + 2

@@ -42,13 +42,23 @@ class Vocoder:
     """One stream of mel frames. After `finish` or `reset` the next one may begin."""
 
     def __init__(
-        self, bundle: Bundle, *, parity: bool = False, seed: int = 0, threads: int = 1
+        self,
+        bundle: Bundle,
+        *,
+        parity: bool = False,
+        seed: int = 0,
+        threads: int = 1,
+        exact: bool = False,
     ) -> None:
-        """parity: upstream's cross-fade and source, sample for sample; seed: of the noise."""
+        """Load the engine.
+
+        parity  upstream's cross-fade and source, sample for sample
+        seed    of the noise, the same for every stream
+        exact   float products instead of int8 ones, for parity tests
+        """
         sizes = bundle.manifest.vocoder
-        self._engine = bundle.engine("vocoder", threads=threads, exact=False)
-        self.parity = parity
-        self._rng = np.random.default_rng(seed)
+        self._engine = bundle.engine("vocoder", threads=threads, exact=exact)
+        self.parity, self._seed = parity, seed
         self._mel_bins, self._orders = sizes.mel_bins, sizes.harmonics + 1
         self._frame = sizes.samples_per_frame
         self._overlap = OVERLAP_FRAMES * self._frame
@@ -58,13 +68,9 @@ class Vocoder:
         )
         self.reset()
 
-    @property
-    def withheld_samples(self) -> int:
-        """Samples already made that wait for the next block or for `finish`."""
-        return len(self._speech)
-
     def reset(self) -> None:
         """Forget the stream."""
+        self._rng = np.random.default_rng(self._seed)
         self._mel: Floats = np.zeros((self._mel_bins, 0), np.float32)  # kept for the next block
         self._speech: Floats = np.zeros(0, np.float32)  # withheld
         self._source: Floats = np.zeros((1, 0), np.float32)

@@ -29,11 +29,6 @@ class SpeechDecoder:
         return self.flow.nbytes
 
     @property
-    def codes_needed(self) -> int:
-        """Codes still to be fed before there is work; 0 when there is."""
-        return 0 if self.ready else self.flow.codes_needed
-
-    @property
     def ready(self) -> bool:
         """Whether `step` has work."""
         return self._mel.shape[1] > 0 or self.flow.ready or self._ending

@@ -7,13 +7,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, save
-from tiny import floats, model
+from tiny import model
 
+from antiphon.runtime.engine_check import FIXED, needed
 from antiphon.runtime.manifest import (
+    ENGINES,
     FORMAT_VERSION,
     EncoderSizes,
     EngineEntry,
@@ -41,6 +44,18 @@ LM = LMSizes(
     rope_theta=1e6,
     context_rows=256,
 )
+ENCODER = EncoderSizes(mel_bins=MEL, code_count=CODES)
+FLOW = FlowSizes(
+    mel_bins=MEL,
+    width=8,
+    speaker_dim=6,
+    steps=2,
+    chunk_tokens=5,
+    lookahead_tokens=3,
+    mel_per_token=4,
+)
+VOCODER = VocoderSizes(mel_bins=MEL, harmonics=8, sample_rate_hz=24000, samples_per_frame=480)
+LANGUAGE = ("trunk", "speech_branch", "text_branch")
 TOKENS = SpecialTokens(
     endoftext=90, im_start=91, im_end=92, sosp=93, modality_pad=95, eosp=CODES, audio_pad=33
 )
@@ -63,34 +78,27 @@ def engine_entry(folder: Path, name: str) -> EngineEntry:
     )
 
 
-def _attention(layers: int) -> tuple[list[ValueInfoProto], list[ValueInfoProto]]:
-    caches = [f"{kind}_{i}" for i in range(layers) for kind in ("key", "value")]
-    shape = (1, LM.kv_heads, "C", LM.head_dim)
-    half = LM.head_dim // 2
-    inputs = [floats("cos", 1, "S", half), floats("sin", 1, "S", half), floats("mask", "S", "C")]
-    inputs += [helper.make_tensor_value_info("write_index", TensorProto.INT64, [1])]
-    return [*inputs, *(floats(n, *shape) for n in caches)], [
-        floats(f"{n}_out", *shape) for n in caches
-    ]
-
-
 def stand_ins() -> dict[str, ModelProto]:
-    """Graphs without operators."""
-    rows = floats("hidden", 1, "S", LM.hidden_size)
-    codes = helper.make_tensor_value_info("codes", TensorProto.INT64, [1, "n"])
-    mel = [floats(n, 1, MEL, "F") for n in ("x", "mu")]
-    ins, outs = _attention(LM.shared_layers)
-    graphs = {"trunk": ([floats("embeddings", 1, "S", LM.hidden_size), *ins], [rows, *outs])}
-    ins, outs = _attention(LM.modality_layers)
-    for name, size in (("speech_branch", LM.audio_vocab), ("text_branch", LM.text_vocab)):
-        graphs[name] = ([rows, *ins], [floats("logits", 1, size), *outs])
-    graphs["encoder"] = ([floats("log_mel", 1, MEL, "T")], [codes])
-    out = [floats("mu", 1, MEL, "F"), floats("speaker", 1, MEL)]
-    graphs["flow_encoder"] = ([codes, floats("embedding", 1, 6)], out)
-    graphs["flow_step"] = (mel, [floats("x_out", 1, MEL, "F")])
-    ins = [floats("mel", 1, MEL, "T"), floats("noise", 1, "S", 9)]
-    graphs["vocoder"] = (ins, [floats("pcm", 1, "S")])
-    return {name: model([], *graph) for name, graph in graphs.items()}
+    """Graphs without operators, with every input and output they should have."""
+    sizes = SimpleNamespace(lm=LM, encoder=ENCODER, flow=FLOW, vocoder=VOCODER)
+    return {name: model([], *_interface(name, sizes)) for name in ENGINES}
+
+
+def _interface(name: str, sizes: SimpleNamespace) -> tuple[list[ValueInfoProto], ...]:
+    layers = LM.shared_layers if name == "trunk" else LM.modality_layers
+    heads, dim = (LM.kv_heads, LM.head_dim) if name in LANGUAGE else (1, 8)
+    prefixes = {"flow_encoder": ("token_", "frame_"), "vocoder": ()}.get(name, ("",))
+    kinds = [f"{prefix}{kind}" for prefix in prefixes for kind in ("key", "value")]
+    caches = {f"{kind}_{i}": (1, heads, "C", dim) for i in range(layers) for kind in kinds}
+    inputs, outputs = needed(name, sizes)
+    inputs, outputs = inputs | caches, outputs | {f"{n}_out": s for n, s in caches.items()}
+    return [_info(*i) for i in inputs.items()], [_info(*o) for o in outputs.items()]
+
+
+def _info(name: str, shape: tuple[int | str, ...]) -> ValueInfoProto:
+    whole = name in ("codes", "lookahead") or name.endswith(("_index", "_write", "phase_frame"))
+    kind = TensorProto.INT64 if whole else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, kind, [3 if n == FIXED else n for n in shape])
 
 
 def write_bundle(
@@ -128,24 +136,14 @@ def manifest(folder: Path, name: str = "tiny") -> Manifest:
         target="cpu",
         weights="fp32",
         lm=LM,
-        encoder=EncoderSizes(mel_bins=MEL, code_count=CODES),
-        flow=FlowSizes(
-            mel_bins=MEL,
-            width=8,
-            speaker_dim=6,
-            steps=2,
-            chunk_tokens=5,
-            lookahead_tokens=3,
-            mel_per_token=4,
-        ),
-        vocoder=VocoderSizes(
-            mel_bins=MEL, harmonics=8, sample_rate_hz=24000, samples_per_frame=480
-        ),
+        encoder=ENCODER,
+        flow=FLOW,
+        vocoder=VOCODER,
         tokens=TOKENS,
         prompts=Prompts(spoken="Speak.", text="Write."),
         sampling=SamplingConfig(),
         log_mel_max=1.5,
-        engines={n: engine_entry(folder, n) for n in stand_ins()},
+        engines={n: engine_entry(folder, n) for n in ENGINES},
         text_embeddings=TableEntry(rows=file_entry(folder, "embed_text.npy")),
         audio_embeddings=TableEntry(rows=file_entry(folder, "embed_audio.npy")),
         tokenizer=file_entry(folder, "tokenizer.json"),

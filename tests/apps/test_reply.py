@@ -162,7 +162,7 @@ def test_a_whole_bundle_is_verified_and_described(bundle_folder, capsys):
     assert "7 engines, every hash right" in capsys.readouterr().out
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
-    for word in ("anna", "temperature 0.6", "speech_branch", "fp32", '"Speak."'):
+    for word in ("anna", "temperature 0.6", "speech_branch", "fp32", '"Speak."', "not measured"):
         assert word in out
     assert cli.main(["info", str(bundle_folder), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

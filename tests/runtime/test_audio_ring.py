@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from antiphon.runtime.audio_ring import AudioRing
 from antiphon.runtime.errors import ConfigError
+from antiphon.runtime.outlet import Outlet
 
 ACTIONS = st.lists(
     st.one_of(
@@ -27,7 +28,7 @@ def test_it_is_a_queue(capacity: int, actions: list[tuple[str, int]]) -> None:
     ring = AudioRing(capacity)
     queue: list[float] = []
     unskipped = 0  # flushed samples keep their room until the reader has skipped them
-    played = 0
+    position = 0
     clock = 0
     for action, count in actions:
         if action == "write":
@@ -35,20 +36,20 @@ def test_it_is_a_queue(capacity: int, actions: list[tuple[str, int]]) -> None:
             stored = ring.write(pcm)
             assert stored == min(count, capacity - len(queue) - unskipped)
             queue += pcm[:stored].tolist()
-            clock += count
+            clock += stored
         elif action == "read":
             out = np.full(count, -1.0, np.float32)
             taken = ring.read(out)
             expected, queue = queue[:count], queue[count:]
             assert taken == len(expected)
             assert out.tolist() == expected + [0.0] * (count - taken)
-            played += taken
+            position += taken + unskipped
             unskipped = 0
         else:
-            ring.flush()
+            assert ring.flush() == ring.written == clock
             unskipped += len(queue)
             queue = []
-        assert (len(ring), ring.played) == (len(queue), played)
+        assert (len(ring), ring.position) == (len(queue), position)
 
 
 def test_two_threads_lose_nothing() -> None:
@@ -69,6 +70,34 @@ def test_two_threads_lose_nothing() -> None:
         sent += ring.write(pcm[sent : sent + 61])
     reader.join(timeout=10)
     np.testing.assert_array_equal(np.concatenate(heard), pcm)
+
+
+class Interrupted(np.ndarray):
+    """Samples whose first read is interrupted by whoever is asked to."""
+
+    def __getitem__(self, key):
+        if interruption := self.__dict__.pop("interruption", None):
+            interruption()
+        return super().__getitem__(key)
+
+
+def test_what_is_flushed_in_the_middle_of_a_read_is_not_taken_for_what_follows() -> None:
+    ring = AudioRing(16)
+    ring.write(np.ones(10, "f4"))
+    ring._buf = ring._buf.view(Interrupted)
+    outlet = Outlet(ring)
+
+    def silence_and_speak() -> None:
+        outlet.silence()
+        outlet.put(np.full(4, 2, "f4"))
+        outlet.deliver()
+
+    ring._buf.interruption = silence_and_speak
+    out = np.empty(6, np.float32)
+    assert ring.read(out) == 6
+    assert outlet.played == 0
+    assert (ring.read(out), out.tolist()) == (4, [2, 2, 2, 2, 0, 0])
+    assert outlet.played == 4
 
 
 def test_an_empty_ring_is_refused() -> None:

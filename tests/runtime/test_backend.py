@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from tiny import attention_graph, floats, model
 
 from antiphon.runtime.backend import CPU, CUDA, WARNING, Buffer, Engine
-from antiphon.runtime.errors import BundleError, ConfigError
+from antiphon.runtime.errors import BundleError, CapacityError, ConfigError
 from antiphon.runtime.kv_ring import KVRing
 
 IN_PLACE_WARNING = "in-place optimization not activated"
@@ -150,3 +152,22 @@ def test_exact_is_exact_and_fast_is_close(tmp_path: Path) -> None:
     fast = Engine.load(path).run({"x": x})["y"]
     np.testing.assert_allclose(exact, expected, atol=1e-5)
     assert 1e-4 < np.abs(fast - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_no_memory_is_not_the_bundles_fault(attention: Path, tmp_path: Path) -> None:
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["y"])]
+    shape = helper.make_tensor_value_info("shape", TensorProto.INT64, [1])
+    save(model(nodes, [shape], [floats("y", "n")]), tmp_path / "huge.onnx")
+    engine = Engine.load(tmp_path / "huge.onnx")
+    with pytest.raises(CapacityError, match=r"^huge: the engine failed, out of memory"):
+        engine.run({"shape": np.array([1 << 52])})
+    with pytest.raises(CapacityError, match=r"^no memory for state of \[1, 4503599627370496\]"):
+        Buffer((1, 1 << 52), np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ort, "InferenceSession", raise_no_memory)
+        with pytest.raises(CapacityError, match=r"^attention\.onnx: .* out of memory"):
+            Engine.load(attention)
+
+
+def raise_no_memory(*_: object, **__: object) -> None:
+    raise ort_state.RuntimeException("BFCArena: Failed to allocate memory for requested buffer")

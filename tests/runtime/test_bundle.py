@@ -31,6 +31,7 @@ from tiny_bundle import (
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.errors import BundleError, ConfigError, CorruptFile, VersionMismatch
+from antiphon.runtime.manifest import ENGINES
 from antiphon.runtime.onnx_file import read_facts
 
 
@@ -252,10 +253,11 @@ def test_external_data_is_found_wherever_it_hides(folder: Path) -> None:
         helper.make_node("Constant", [], ["c"], sparse_value=sparse),
     ]
     plain = stand_ins()["vocoder"].graph
+    inputs = [i.name for i in plain.input]  # those of an inner graph are none
     for node in nodes:
         save(model([node], list(plain.input), list(plain.output)), folder / "vocoder.onnx")
         remake_manifest(folder)
-        assert [i.name for i in read_facts(folder / "vocoder.onnx").inputs] == ["mel", "noise"]
+        assert [i.name for i in read_facts(folder / "vocoder.onnx").inputs] == inputs
         refused(folder, "vocoder.onnx: weights in '/etc/passwd'")
     function = model([], list(plain.input), list(plain.output))
     opset = [helper.make_opsetid("", 24)]
@@ -297,16 +299,16 @@ def test_unreadable_graphs_are_refused(folder: Path, content: bytes) -> None:
 
 
 WRONG_SIZES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "trunk.onnx: embeddings is [1, 'S', 64], expected [1, 'S', 32]": lambda m: m["lm"].update(
-        hidden_size=32
-    ),
-    "trunk.onnx: key_2 is absent": lambda m: m["lm"].update(shared_layers=3),
-    "trunk.onnx: cos": lambda m: m["lm"].update(head_dim=32),
-    "trunk.onnx: key_0": lambda m: m["lm"].update(kv_heads=4),
-    "speech_branch.onnx: logits": lambda m: m["lm"].update(audio_vocab=40),
-    "flow_encoder.onnx: embedding": lambda m: m["flow"].update(speaker_dim=7),
-    "vocoder.onnx: noise": lambda m: m["vocoder"].update(harmonics=7),
-    "encoder.onnx: log_mel": lambda m: m["encoder"].update(mel_bins=5),
+    "trunk.onnx: inputs: embeddings is [1, 'S', 64], expected [1, 'S', 32]": lambda m: m[
+        "lm"
+    ].update(hidden_size=32),
+    "trunk.onnx: inputs: key_2 is absent": lambda m: m["lm"].update(shared_layers=3),
+    "trunk.onnx: inputs: cos": lambda m: m["lm"].update(head_dim=32),
+    "trunk.onnx: inputs: key_0": lambda m: m["lm"].update(kv_heads=4),
+    "speech_branch.onnx: outputs: logits": lambda m: m["lm"].update(audio_vocab=40),
+    "flow_encoder.onnx: inputs: embedding": lambda m: m["flow"].update(speaker_dim=7),
+    "vocoder.onnx: inputs: noise": lambda m: m["vocoder"].update(harmonics=7),
+    "encoder.onnx: inputs: log_mel": lambda m: m["encoder"].update(mel_bins=5),
     "trunk.onnx: inputs have cos": lambda m: m["engines"]["trunk"]["inputs"][1].update(
         dtype="float16"
     ),
@@ -318,6 +320,21 @@ WRONG_SIZES: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_one_wrong_size_is_refused(folder: Path, message: str) -> None:
     edit(folder, WRONG_SIZES[message])
     refused(folder, message, "export the bundle again")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_has_just_the_tensors_that_are_used(folder: Path, engine: str) -> None:
+    """A bundle of another version is refused when it is opened, not in the first turn."""
+    path, plain = folder / f"{engine}.onnx", stand_ins()[engine].graph
+    inputs, outputs = list(plain.input), list(plain.output)
+    for i, o in ((inputs[1:], outputs), (inputs, outputs[1:])):
+        save(model([], i, o), path)
+        remake_manifest(folder)
+        refused(folder, f"{engine}.onnx: ", " is absent, expected [", "export the bundle again")
+    for i, o in (([*inputs, floats("new", 1)], outputs), (inputs, [*outputs, floats("new", 1)])):
+        save(model([], i, o), path)
+        remake_manifest(folder)
+        refused(folder, f"{engine}.onnx: ", "puts: new is unknown", "export the bundle again")
 
 
 def save_again(folder: Path, name: str, array: np.ndarray) -> None:
@@ -337,13 +354,24 @@ def test_tables_of_other_shapes_and_types(folder: Path) -> None:
     refused(folder, "flow_noise.npy", f"expected float32 [{MEL}, T]")
 
 
+def npy(header: bytes) -> bytes:
+    """An array file with this header."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 def test_pickles_and_strange_headers_are_refused(folder: Path) -> None:
     save_again(folder, "embed_text.npy", np.array([object], object))
     refused(folder, "embed_text.npy: not an array")
     save_again(folder, "embed_text.npy", np.zeros((96, 64), "f4"))
     path = folder / "embed_text.npy"
     header = path.read_bytes()
-    for damaged in (b"", b"\x93NUMPY\x03\x00\xff\xff\xff\x7f", header.replace(b"(96,", b"(9**9,")):
+    strange = (b"{**1}", b"(" * 5000, b"{[]: 1, 'fortran_order'", b'"' * 3, b"{'shape': 1}")
+    for damaged in (
+        *map(npy, strange),
+        b"",
+        b"\x93NUMPY\x03\x00\xff\xff\xff\x7f",
+        header.replace(b"(96,", b"(9**9,"),
+    ):
         path.write_bytes(damaged)
         remake_manifest(folder)
         refused(folder, "embed_text.npy: not an array")

@@ -14,6 +14,7 @@ from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 from antiphon.quant.schemes import FP32
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.encoder import SEGMENT_SAMPLES, SpeechEncoder
+from antiphon.runtime.errors import BundleError
 from antiphon.runtime.log_mel import log_mel
 
 CONFIG = TokenizerConfig(
@@ -25,6 +26,9 @@ CONFIG = TokenizerConfig(
     num_mel_bins=80,
 )
 SECOND = 16_000
+
+
+SIZES = SimpleNamespace(mel_bins=80, code_count=CONFIG.quantize_vocab_size)
 
 
 def speech(samples: int, seed: int = 1) -> np.ndarray:
@@ -53,7 +57,7 @@ def bundle(reference, tmp_path_factory):
     path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
     build_encoder(CONFIG, weights.__getitem__, FP32, path)
     engine = Engine.load(path, exact=True)
-    manifest = SimpleNamespace(log_mel_max=1.0, encoder=SimpleNamespace(mel_bins=80))
+    manifest = SimpleNamespace(log_mel_max=1.0, encoder=SIZES)
     return SimpleNamespace(engine=lambda name, **_: {"encoder": engine}[name], manifest=manifest)
 
 
@@ -102,7 +106,7 @@ def test_segments_restart_after_30_seconds(reference, encoder):
 def test_equals_the_official_rule_where_the_maximum_is_as_assumed(reference, bundle):
     pcm = np.concatenate([np.zeros(4000, np.float32), speech(2 * SECOND)])
     peak = 4 * float(log_mel(pcm, 80).max()) - 4  # undo (v + 4) / 4
-    manifest = SimpleNamespace(log_mel_max=peak, encoder=SimpleNamespace(mel_bins=80))
+    manifest = SimpleNamespace(log_mel_max=peak, encoder=SIZES)
     codes = encode(SpeechEncoder(SimpleNamespace(engine=bundle.engine, manifest=manifest)), [pcm])
     np.testing.assert_array_equal(codes, reference.encode(torch.tensor(pcm)).numpy())
 
@@ -137,3 +141,10 @@ def test_restore_undoes_what_came_after_the_mark(encoder, at, extra, finished):
     np.testing.assert_array_equal(
         np.concatenate([before, encoder.push(pcm[at:]), encoder.finish()]), expected
     )
+
+
+def test_codes_outside_the_codebook_are_refused(bundle):
+    small = SimpleNamespace(log_mel_max=1.0, encoder=SimpleNamespace(mel_bins=80, code_count=2))
+    encoder = SpeechEncoder(SimpleNamespace(engine=bundle.engine, manifest=small))
+    with pytest.raises(BundleError, match=r"made codes \d+ … \d+, expected 0 … 1"):
+        encoder.push(speech(20 * 1280))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antiphon.runtime import flow
 from antiphon.runtime.errors import CapacityError, ConfigError
 from antiphon.runtime.flow import FlowDecoder, step_times
 
@@ -89,15 +90,17 @@ def test_no_frame_depends_on_codes_that_came_later(decoders):
 def test_one_engine_call_per_step(decoders):
     decoder = decoders[10]
     decoder.reset()
-    assert decoder.codes_needed == 3  # the prompt's last chunk looks three codes ahead
-    decoder.feed(CODES[:3])
+    decoder.feed(CODES[:2])
+    assert not decoder.ready
+    decoder.feed(CODES[2:3])  # the prompt's last chunk looks three codes ahead
     calls = 0
     while decoder.ready:
         assert decoder.step().shape == (80, 0)
         calls += 1
     assert calls == 1 + STEPS
-    assert decoder.codes_needed == 5
-    decoder.feed(CODES[3:8])
+    decoder.feed(CODES[3:7])
+    assert not decoder.ready
+    decoder.feed(CODES[7:8])
     mel = [decoder.step() for _ in range(1 + STEPS)]
     assert not decoder.ready
     np.testing.assert_allclose(mel[-1], reference(10, 8)[:, :20], atol=1e-4)
@@ -128,6 +131,21 @@ def test_a_window_is_exact_until_it_is_full(bundle):
 def test_a_wide_window_changes_nothing(bundle):
     decoder = FlowDecoder(bundle, "5", window_frames=240)
     np.testing.assert_allclose(decode(decoder, CODES), reference(5, len(CODES)), atol=1e-4)
+
+
+def test_the_state_is_bounded_where_all_of_it_would_be_too_much(bundle, monkeypatch):
+    decoder = FlowDecoder(bundle, "10")
+    assert decoder.window_frames is None
+    frame = decoder._steps[0].layout.row_bytes * STEPS
+    assert frame == sum(ring.nbytes // ring.allocated for ring in decoder._steps)
+    for frames, window in ((5, 20), (359, 300), (360, None), (110, 60)):
+        monkeypatch.setattr(flow, "REPLY_STATE_BYTES", frames * frame)
+        bounded = FlowDecoder(bundle, "10")
+        assert bounded.window_frames == window
+    decode(bounded, np.concatenate((CODES, CODES))[:80])
+    assert sum(ring.nbytes for ring in bounded._steps) <= (40 + 110) * frame
+    near = decode(bounded, CODES[:20])  # the prompt, the window and the chunk itself
+    np.testing.assert_allclose(near, reference(10, 20), atol=1e-4)
 
 
 def test_what_cannot_be_said_is_refused(bundle, decoders):

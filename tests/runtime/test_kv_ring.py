@@ -189,15 +189,16 @@ def test_storage_doubles_and_keeps_its_rows() -> None:
     assert ring.allocated == 20
 
 
-def test_copy_shares_nothing() -> None:
-    ring = KVRing(LAYOUT, 6, pinned=2, initial=4)
-    ring.advance(3)
-    twin = ring.copy()
-    ring.buffers["value_0"].numpy()[:] = 1
-    ring.advance(1)
-    assert (twin.buffers["value_0"].numpy() == 0).all()
-    assert twin.length == 3
-    assert twin.rewindable == 3
+def test_clearing_leaves_nothing_behind_a_mask() -> None:
+    ring = KVRing(LAYOUT, 20, initial=4)
+    ring.mask(0, 9)
+    ring.advance(9)
+    ring.buffers["value_0"].numpy()[:] = np.nan
+    before = ring.buffers
+    ring.clear()
+    assert ring.buffers is not before, "or engines would go on with the old storage"
+    assert (ring.buffers["value_0"].numpy() == 0).all()
+    assert (ring.length, ring.allocated) == (0, 4)
 
 
 def rotated(x: NDArray, positions: NDArray, frequencies: NDArray) -> NDArray:

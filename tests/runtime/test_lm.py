@@ -334,3 +334,30 @@ def test_memory_starts_small(bundle: Bundle) -> None:
 def test_impossible_sizes_are_refused(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="a ring of 40 rows cannot pin 5, write 65 at once"):
         LanguageModel(bundle, capacity=40, pinned=5)
+
+
+def test_forgotten_turns_are_not_penalised(small: LanguageModel) -> None:
+    rows = np.stack((np.arange(30), np.arange(30)), axis=1)
+    small.reset()
+    small.prefill(rows)
+    small.evict(10)
+    assert np.flatnonzero(small.history.seen(0)).tolist() == [*range(5), *range(15, 30)]
+    small.rewind(15)
+    assert np.flatnonzero(small.history.seen(0)).tolist() == list(range(5))
+
+
+def test_what_is_not_a_number_ends_with_the_conversation(
+    reference: MossSpeechLM, plain: LanguageModel
+) -> None:
+    plain.reset()
+    plain.prefill(some_rows(9))
+    plain.speech_logits()
+    plain.text_logits()
+    for stage in plain._stages:
+        for buffer in stage.ring.buffers.values():
+            buffer.numpy()[:] = np.nan
+    plain.reset()
+    rows = some_rows(4)
+    plain.prefill(rows)
+    close(plain.speech_logits(), expected(reference, rows)[0][-1])
+    close(plain.text_logits(), expected(reference, rows)[1][-1])

@@ -53,6 +53,19 @@ CHANGES: dict[str, Callable[[Raw], object]] = {
     "voices is [], expected dict": lambda m: m.update(voices=[]),
     "trunk.inputs is None, expected list": lambda m: m["engines"]["trunk"].update(inputs=None),
     "inputs[0].shape[0] is None": lambda m: m["engines"]["trunk"]["inputs"][0].update(shape=[None]),
+    "shared_layers is 1025, expected 1 to 1024": lambda m: m["lm"].update(shared_layers=1025),
+    "steps is 101, expected 1 to 100": lambda m: m["flow"].update(steps=101),
+    "chunk_tokens is 10000": lambda m: m["flow"].update(chunk_tokens=10_000),
+    "lookahead_tokens is 101": lambda m: m["flow"].update(lookahead_tokens=101),
+    "at 8000 Hz, expected 1280 at 16000": lambda m: m["encoder"].update(sample_rate_hz=8000),
+    "of 640 samples per code": lambda m: m["encoder"].update(samples_per_code=640),
+    "makes 1600 samples of a code, expected 1920": lambda m: m["vocoder"].update(
+        samples_per_frame=400
+    ),
+    "too large": lambda m: m["lm"].update(rope_theta=10**400),
+    "trunk.ort, expected a file NAME.onnx": lambda m: m["engines"]["trunk"]["file"].update(
+        file="trunk.ort"
+    ),
     "do not fit in 96 text": lambda m: m["tokens"].update(im_end=96),
     "distinct and >= 0": lambda m: m["tokens"].update(im_end=90),
     "end of speech is 31, expected the number": lambda m: m["tokens"].update(eosp=31),

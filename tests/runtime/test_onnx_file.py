@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, save
-from tiny import attention_graph, model
+from tiny import attention_graph, floats, model
 
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.errors import CorruptFile
@@ -50,6 +50,39 @@ def test_reads_what_the_engine_library_reads(tmp_path: Path) -> None:
     assert facts.inputs[1] == TensorSpec(name="mask", dtype="float32", shape=("S", "C"))
     assert facts.domains <= {""}
     assert not facts.external
+
+
+def tagged(tag: bytes, data: bytes) -> bytes:
+    """A protobuf field with this tag, however it is spelled."""
+    size = len(data)
+    return tag + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + data
+
+
+# 1 << 32 | 58: the engine library reads the lower 32 bits, field 7, the graph
+LONG_TAG = b"\xba\x80\x80\x80\x10"
+
+
+@pytest.mark.parametrize("tag", [LONG_TAG, b"\x02", b"\x82\x80\x00", b"\xff" * 9 + b"\x01"])
+def test_tags_that_parsers_read_differently_are_refused(tmp_path: Path, tag: bytes) -> None:
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="unlisted.bin")
+    nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
+    hidden = model(nodes, [floats("x", 4)], [floats("y", 4)], [weight])
+    graph = hidden.graph.SerializeToString()
+    hidden.ClearField("graph")
+    path = tmp_path / "hidden.onnx"
+    path.write_bytes(hidden.SerializeToString() + tagged(tag, graph))
+    with pytest.raises(CorruptFile, match="field number"):
+        read_facts(path)
+
+
+def test_a_location_cannot_hide_behind_a_field_that_the_library_skips(tmp_path: Path) -> None:
+    """The last value counts, but one of fixed width is no value of a string."""
+    entry = b"\x0a\x08location" + b"\x12\x0bunlisted.da" + b"\x15w.da"
+    weight = b"\x6a" + bytes([len(entry)]) + entry
+    (tmp_path / "two.onnx").write_bytes(wrapped(7, wrapped(5, weight)))
+    assert read_facts(tmp_path / "two.onnx").external == [{"location": "unlisted.da"}]
 
 
 def test_element_type_we_do_not_handle(tmp_path: Path) -> None:

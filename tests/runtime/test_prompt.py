@@ -141,3 +141,10 @@ def test_codes_outside_the_codebook_are_our_bug(prompt: PromptBuilder) -> None:
 def test_a_foreign_tokenizer_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"reads <\|im_start\|> as \[1, 2\], the manifest says"):
         PromptBuilder(TOKENS, lambda text: [1, 2])
+
+
+def test_content_has_its_own_encoder() -> None:
+    prompt = PromptBuilder(TOKENS, encode, lambda text: [7] * len(text))
+    rows = prompt.text_turn("user", "<|im_end|>")
+    assert [tuple(row) for row in rows] == padded(151644, 872, 198, *[7] * 10, 151645, 198)
+    assert [tuple(row) for row in prompt.system("\n")][3:4] == padded(7)

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.runtime.errors import BundleError
+from antiphon.runtime.history import AUDIO, TEXT, History
 from antiphon.runtime.manifest import SamplingConfig, SpecialTokens
 from antiphon.runtime.sampling import (
-    AUDIO,
-    TEXT,
-    History,
     Mode,
     Sampler,
     initial_mode,
@@ -232,3 +231,25 @@ def test_only_text_ids_and_the_budget_stop() -> None:
     assert sampler.stops((7, 3), 1)
     assert not sampler.stops((9, 6), 8)
     assert sampler.stops((9, 1), 9)
+
+
+def test_forgotten_rows_count_no_more() -> None:
+    made = history([(1, 1), (2, 2), (3, 3), (2, 4)])
+    made.forget(1, 3)  # the first one is pinned
+    assert set(np.flatnonzero(made.seen(TEXT))) == {1, 2}
+    assert set(np.flatnonzero(made.seen(AUDIO))) == {1, 4}
+    assert len(made) == 4
+    made.rewind(1)
+    assert set(np.flatnonzero(made.seen(TEXT))) == {1}
+    made.clear()
+    assert not made.seen(TEXT).any()
+    made.extend(np.array([(2, 2)]))
+    assert made.rows.tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("sampling", [True, False])
+@pytest.mark.parametrize("bad", [[np.nan] * 9, [0, np.nan, *[1.0] * 7], [-np.inf] * 9])
+def test_scores_that_are_no_numbers(sampling: bool, bad: list[float]) -> None:
+    sampler = Sampler(SamplingConfig(do_sample=sampling), TOKENS, np.random.default_rng(1))
+    with pytest.raises(BundleError, match=r"best score is .*new conversation"):
+        sampler.speech_row(np.array(bad, "f4"), history([]), 1)

@@ -54,11 +54,9 @@ def test_what_comes_when(vocoder):
     vocoder.reset()
     assert len(vocoder.push(MEL[:, :8])) == 0  # 8 frames are withheld anyway
     assert len(vocoder.push(MEL[:, 8:20])) == 12 * FRAME
-    assert vocoder.withheld_samples == OVERLAP
     assert len(vocoder.push(MEL[:, 20:20])) == 0
     assert len(vocoder.push(MEL[:, 20:40])) == 20 * FRAME
     assert len(vocoder.finish()) == OVERLAP
-    assert vocoder.withheld_samples == 0
     assert len(vocoder.finish()) == 0
 
 
@@ -130,8 +128,8 @@ def test_harmonics_run_on_from_block_to_block(bundle):
 
 
 def test_streams_do_not_touch(bundle):
-    """After `finish` or `reset` nothing is left of the stream before."""
-    vocoder = no_noise(Vocoder(bundle))
+    """After `finish` or `reset` nothing is left of the stream before, not even in the noise."""
+    vocoder = Vocoder(bundle, seed=3)
     fresh = vocode(vocoder, split(MEL, [20, 40]))
     vocoder.push(MEL[:, 30:60])
     vocoder.reset()
