@@ -22,7 +22,7 @@ ASKED = (
     "day_after_monday",
     "month_before_june",
     "opposite_slow",
-    "color_a_banana",
+    "color_grass",
     "capital_france",
     "number_after_twelve",
 )
