@@ -67,7 +67,8 @@ def _engine_lines(manifest: Manifest) -> list[str]:
 
 
 def _parity(entry: EngineEntry) -> str:
-    return ", ".join(f"{what} {value:.3g}" for what, value in entry.parity.items())
+    measures = ", ".join(f"{what} {value:.3g}" for what, value in entry.parity.items())
+    return measures or "not measured"
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -6,6 +6,7 @@ Every needed name and shape is compared with the reference modules when the fold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from antiphon.runtime.bundle_files import Voice
 from antiphon.runtime.errors import ConfigError
+from antiphon.runtime.manifest import Prompts, SamplingConfig, SpecialTokens
 
 from . import checkpoint_facts as facts
 from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
@@ -37,6 +40,19 @@ from .tensor_sizes import (
 FileKey = Literal["lm", "tokenizer", "flow", "hift"]
 AnyConfig = LMConfig | TokenizerConfig | FlowConfig | HiftConfig
 Config = TypeVar("Config", LMConfig, TokenizerConfig)
+MAX_SIZE = 1 << 24
+MOST = {  # of what we would build as many modules of, or multiply with other sizes
+    "num_hidden_layers": 1024,
+    "num_shared_layers": 1024,
+    "num_modality_layers": 1024,
+    "quantize_position": 1024,
+    "num_attention_heads": 1024,
+    "num_key_value_heads": 1024,
+    "encoder_attention_heads": 1024,
+    "head_dim": 4096,
+    "num_mel_bins": 1024,
+    "rope_theta": 1e12,
+}
 MODULES: dict[type[AnyConfig], Callable[..., nn.Module]] = {
     LMConfig: MossSpeechLM,
     TokenizerConfig: SpeechTokenizer,
@@ -67,7 +83,8 @@ class Checkpoint:
         facts.check_special_sizes(self._lm / "config.json", self.lm_config)
         self.tokenizer_config: TokenizerConfig = _parse(self._codec, TokenizerConfig.from_json)
         mel_bins = self.tokenizer_config.num_mel_bins
-        facts.check_features(self._codec / "preprocessor_config.json", mel_bins)
+        features = self._codec / "preprocessor_config.json"
+        self.log_mel_max = facts.log_mel_max(features, mel_bins)  # for the streaming encoder
         hift = PickledTensors(self._codec / "flow" / "hift.pt")
         hift.rename(modern_weight_norm(hift.shapes))
         self._files: dict[FileKey, TensorFile] = {
@@ -88,6 +105,10 @@ class Checkpoint:
     def names(self, key: FileKey) -> list[str]:
         """The needed tensors of one file, as the reference module names them."""
         return list(_shapes(self._config(key)))
+
+    def value_counts(self, key: FileKey) -> dict[str, int]:
+        """How many values each needed tensor of one file has, by name."""
+        return {name: math.prod(shape) for name, shape in _shapes(self._config(key)).items()}
 
     def read(self, key: FileKey, name: str) -> Weights:
         """One tensor as float32, under the name the reference module gives it."""
@@ -110,22 +131,23 @@ class Checkpoint:
         return self._lm / "tokenizer.json"
 
     @property
-    def prompts(self) -> dict[str, str]:
-        """System prompts of a spoken ("speech") and of a written ("text") reply."""
+    def prompts(self) -> Prompts:
+        """System prompts of a spoken and of a written reply."""
         return facts.prompts(self._lm / "config.json", self._raw)
 
     @property
-    def sampling(self) -> dict[str, facts.Number]:
-        """Sampling defaults, all seven of contract C.3."""
+    def sampling(self) -> SamplingConfig:
+        """Sampling defaults (contract C.3)."""
         return facts.sampling(self._lm / "config.json", self._raw)
 
     @cached_property
-    def special_ids(self) -> facts.SpecialIds:
+    def special_ids(self) -> SpecialTokens:
         """Special ids. Raises ConfigError when tokenizer.json and config.json disagree."""
         return facts.special_ids(self.tokenizer_json, self.lm_config)
 
-    def voices(self) -> dict[str, facts.Voice]:
-        """Voice prompts by name: prompt_codes int64 [P], prompt_mel [M, 4P], embedding [192]."""
+    @cached_property
+    def voices(self) -> dict[str, Voice]:
+        """Voice prompts by name, read once. Raises CorruptFile naming the voice."""
         codes = self.tokenizer_config.quantize_vocab_size
         paths = sorted((self.directory / "voices").glob("*.npz"))
         return {path.stem: facts.read_voice(path, self.flow_config, codes) for path in paths}
@@ -157,8 +179,11 @@ def load_reference(directory: Path | str, *, chunk: int = 5) -> Reference:
 
 
 def _on_meta(config: AnyConfig) -> nn.Module:
-    with torch.device("meta"):
-        return MODULES[type(config)](config)
+    try:
+        with torch.device("meta"):
+            return MODULES[type(config)](config)
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        raise ConfigError(f"sizes no model can have ({error}): {config}") from error
 
 
 @cache
@@ -178,10 +203,10 @@ def _parse(folder: Path, from_json: Callable[[dict[str, Any]], Config]) -> Confi
         raise ConfigError(f"{folder.name}/config.json: {error}") from error
     for field in fields(config):
         value = getattr(config, field.name)
-        whole = field.type == "int"
-        if type(value) not in ((int,) if whole else (int, float)) or value < 0:
+        whole, most = field.type == "int", MOST.get(field.name, MAX_SIZE)
+        if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= most:
             raise ConfigError(
-                f"{folder.name}/config.json: {field.name} is {value!r}, "
-                f"expected a positive {'integer' if whole else 'number'}"
+                f"{folder.name}/config.json: {field.name} is {value!r:.80}, "
+                f"expected {'an integer' if whole else 'a number'} from 0 to {most}"
             )
     return config

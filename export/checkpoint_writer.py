@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
 from antiphon.runtime.errors import ConfigError
 
 from .checkpoint import Reference
-from .checkpoint_facts import FEATURES, Number, Voice
+from .checkpoint_facts import FEATURES
 from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 State = dict[str, Tensor]
+Number = bool | float | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Extras:
     """What a checkpoint holds besides its weights."""
 
     tokenizer_json: Path  # copied
-    voices: Mapping[str, Voice] = field(default_factory=dict)
+    voices: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     prompts: dict[str, str] | None = None  # {"speech": …, "text": …}; None: the official ones
     sampling: dict[str, Number] | None = None  # None: contract C.3
     log_mel_max: float | None = None  # what the streaming encoder assumes; None: export's default

@@ -40,11 +40,6 @@ def unfold(b: GraphBuilder, rows: str, kernel: int) -> str:
     return b.concat(2, *(b.slice(rows, 1, k, end) for k, end in enumerate(ends)))
 
 
-def silu(b: GraphBuilder, x: str) -> str:
-    """x · sigmoid(x)."""
-    return b.op("Mul", x, b.op("Sigmoid", x))
-
-
 def build_flow_encoder(config: FlowConfig, read: Read, scheme: Scheme, path: Path) -> Path:
     """Write the engine to `path`; `read` returns a tensor of the flow file as float32."""
     return _FlowEncoder(config, read, scheme, path).build()
@@ -181,7 +176,7 @@ class _FlowEncoder:
         h = self._attention(self._norm(x, f"{name}.norm_mha", 1e-12), i, level)
         x = b.op("Add", x, h)
         h = self._linear(self._norm(x, f"{name}.norm_ff", 1e-12), f"{name}.feed_forward.w_1")
-        return b.op("Add", x, self._linear(silu(b, h), f"{name}.feed_forward.w_2"))
+        return b.op("Add", x, self._linear(b.silu(h), f"{name}.feed_forward.w_2"))
 
     def _attention(self, x: str, i: int, level: _Level) -> str:
         """Relative-position attention over the cache (E.4)."""

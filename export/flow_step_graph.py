@@ -17,7 +17,7 @@ import numpy as np
 
 from antiphon.quant.schemes import FP32, Scheme
 
-from .flow_encoder_graph import Floats, conv_matrix, silu, unfold
+from .flow_encoder_graph import Floats, conv_matrix, unfold
 from .graph import GraphBuilder
 from .lm_graph import Read
 from .reference.config import FlowConfig
@@ -89,7 +89,7 @@ class _FlowStep:
         scaled = b.op("Mul", b.input("t", np.float32, [1]), b.scalar(1000.0))
         angles = b.op("Mul", scaled, b.const("time_rates", rates[None]))
         e = b.concat(1, b.op("Sin", angles), b.op("Cos", angles))
-        e = silu(b, self._linear(e, "time_mlp.linear_1"))
+        e = b.silu(self._linear(e, "time_mlp.linear_1"))
         e = self._mish(self._linear(e, "time_mlp.linear_2"))
         names = [f"{stage}.0.mlp.1" for stage in stages(self.config)]
         weight = np.concatenate([self.read(f"{name}.weight") for name in names])

@@ -233,6 +233,10 @@ class GraphBuilder:
         values = self.scatter(names[1], v, write_index, dims)
         return self.op("Attention", q, keys, values, mask)
 
+    def silu(self, x: str) -> str:
+        """x · sigmoid(x)."""
+        return self.op("Mul", x, self.op("Sigmoid", x))
+
     # shapes
 
     def reshape(self, x: str, *shape: int) -> str:

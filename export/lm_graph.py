@@ -83,8 +83,7 @@ class _Stack:
     def _mlp(self, x: str, name: str) -> str:
         g = self.g
         gate, up = self._linear(x, f"{name}.gate_proj"), self._linear(x, f"{name}.up_proj")
-        silu = g.op("Mul", gate, g.op("Sigmoid", gate))
-        return self._linear(g.op("Mul", silu, up), f"{name}.down_proj")
+        return self._linear(g.op("Mul", g.silu(gate), up), f"{name}.down_proj")
 
 
 def build_trunk(config: LMConfig, read: Read, scheme: Scheme, path: Path) -> Path:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import Path
 from typing import TypedDict
 
-from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.manifest import (
     EncoderSizes,
     FlowSizes,
@@ -18,13 +16,11 @@ from antiphon.runtime.manifest import (
 )
 
 from .checkpoint import Checkpoint
-from .tensor_files import read_json
+from .checkpoint_facts import flow_sizes
 
 LM_CONFIG = "MOSS-Speech/config.json"
 CODEC_CONFIG = "MOSS-Speech-Codec/config.json"
-FEATURES = "MOSS-Speech-Codec/preprocessor_config.json"
 
-LOG_MEL_MAX = 1.0  # loud speech lies between 0 and 2 (contract D.4)
 CONTEXT_ROWS = 10_240  # longest conversation of the published fine-tuning (contract A.1)
 
 
@@ -48,25 +44,27 @@ def model_facts(source: Checkpoint) -> ModelFacts:
     Two settings are ours and may be stated by a checkpoint: `log_mel_max` beside the features, and
     `max_position_embeddings` of the LM where it is below the published model's context.
     """
-    directory, prompts = source.directory, source.prompts
-    context = _number(directory / LM_CONFIG, "max_position_embeddings", CONTEXT_ROWS)
+    digests = {
+        path: f"sha256 {sha256((source.directory / path).read_bytes()).hexdigest()}"
+        for path in (LM_CONFIG, CODEC_CONFIG)
+    }
     return ModelFacts(
-        lm=_lm(source, min(CONTEXT_ROWS, int(context))),
+        lm=_lm(source),
         encoder=EncoderSizes(
             mel_bins=source.tokenizer_config.num_mel_bins,
             code_count=source.tokenizer_config.quantize_vocab_size,
         ),
-        flow=_flow(source),
+        flow=flow_sizes(source.flow_config),
         vocoder=_vocoder(source),
-        tokens=_tokens(source),
-        prompts=Prompts(spoken=prompts["speech"], text=prompts["text"]),
-        sampling=SamplingConfig.from_dict(dict(source.sampling)),
-        log_mel_max=float(_number(directory / FEATURES, "log_mel_max", LOG_MEL_MAX)),
-        sources={path: _digest(directory / path) for path in (LM_CONFIG, CODEC_CONFIG)},
+        tokens=source.special_ids,
+        prompts=source.prompts,
+        sampling=source.sampling,
+        log_mel_max=source.log_mel_max,
+        sources=digests,
     )
 
 
-def _lm(source: Checkpoint, context_rows: int) -> LMSizes:
+def _lm(source: Checkpoint) -> LMSizes:
     c = source.lm_config
     return LMSizes(
         text_vocab=c.vocab_size,
@@ -77,20 +75,7 @@ def _lm(source: Checkpoint, context_rows: int) -> LMSizes:
         shared_layers=c.num_shared_layers,
         modality_layers=c.num_modality_layers,
         rope_theta=float(c.rope_theta),
-        context_rows=context_rows,
-    )
-
-
-def _flow(source: Checkpoint) -> FlowSizes:
-    c = source.flow_config
-    return FlowSizes(
-        mel_bins=c.mel_bins,
-        width=c.width,
-        speaker_dim=c.speaker_dim,
-        steps=c.steps,
-        chunk_tokens=c.chunk_tokens,
-        lookahead_tokens=c.lookahead_tokens,
-        mel_per_token=c.mel_per_token,
+        context_rows=min(CONTEXT_ROWS, c.max_position_embeddings),
     )
 
 
@@ -102,27 +87,3 @@ def _vocoder(source: Checkpoint) -> VocoderSizes:
         sample_rate_hz=c.sample_rate_hz,
         samples_per_frame=c.samples_per_frame,
     )
-
-
-def _tokens(source: Checkpoint) -> SpecialTokens:
-    ids = source.special_ids
-    return SpecialTokens(
-        endoftext=ids.end_of_text,
-        im_start=ids.im_start,
-        im_end=ids.im_end,
-        sosp=ids.start_of_speech,
-        modality_pad=ids.modality_pad,
-        eosp=ids.end_of_speech,
-        audio_pad=ids.audio_pad,
-    )
-
-
-def _number(path: Path, key: str, default: float) -> float:
-    value = read_json(path).get(key, default)
-    if type(value) not in (int, float):
-        raise ConfigError(f"{path}: {key} is {value!r}, expected a number")
-    return float(value)
-
-
-def _digest(path: Path) -> str:
-    return f"sha256 {sha256(path.read_bytes()).hexdigest()}"

@@ -7,7 +7,7 @@ and of its LM one layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from antiphon.quant.error import max_abs, sqnr_db
 from antiphon.runtime.backend import Engine
+from antiphon.runtime.bundle_files import Voice
 from antiphon.runtime.kv_ring import HIDDEN
+from antiphon.runtime.manifest import ENGINES
 from antiphon.runtime.resample import resample
 
 from .checkpoint import Checkpoint
@@ -34,13 +36,31 @@ Feeds = dict[str, NDArray[Any]]
 Module = TypeVar("Module", bound=nn.Module)
 
 LM_ROWS = 48
+BRANCHES = {"speech_branch": "audio", "text_branch": "text"}  # as the checkpoint spells them
+VOICE = ("encoder", "flow_encoder", "flow_step", "vocoder")  # measured on a voice's prompt
 SPEECH_FRAMES = 1000  # of the voice prompt at 50 Hz, 20 s
 
 
-def measure(source: Checkpoint, folder: Path) -> dict[str, Measures]:
-    """Compare every engine in `folder` with the reference; floats by error, codes by agreement."""
+def measure(
+    source: Checkpoint, folder: Path, engines: Collection[str] = ENGINES
+) -> dict[str, Measures]:
+    """Compare engines in `folder` with the reference; floats by error, codes by agreement.
+
+    Those of `VOICE` need a voice with a prompt; without one they are left out.
+    """
+    found: dict[str, Measures] = {}
     with torch.no_grad():
-        return _language(source, folder) | _codec(source, folder)
+        if {"trunk", *BRANCHES} & set(engines):
+            found |= _language(source, folder, engines)
+        voice = prompted(source)
+        if voice is not None and set(VOICE) & set(engines):
+            found |= _codec(source, folder, voice, engines)
+    return found
+
+
+def prompted(source: Checkpoint) -> Voice | None:
+    """The first voice that has a prompt."""
+    return next((voice for voice in source.voices.values() if len(voice.prompt_codes)), None)
 
 
 def compare(exact: NDArray[Any], measured: NDArray[Any]) -> Measures:
@@ -69,8 +89,11 @@ def _loaded(make: Callable[[], Module], read: Callable[[str], Floats], prefix: s
     return module.eval()
 
 
-def _language(source: Checkpoint, folder: Path) -> dict[str, Measures]:
-    """Trunk: hidden rows. Branches: logits of the last row, from the trunk engine's rows."""
+def _language(source: Checkpoint, folder: Path, engines: Collection[str]) -> dict[str, Measures]:
+    """Trunk: hidden rows. Branches: logits of the last row, from the trunk engine's rows.
+
+    Where the trunk is left out, from the reference's rows.
+    """
     c = source.lm_config
     cos, sin = rotary(torch.arange(LM_ROWS), c.head_dim, c.rope_theta, torch.float32)
     half = c.head_dim // 2
@@ -86,16 +109,14 @@ def _language(source: Checkpoint, folder: Path) -> dict[str, Measures]:
 
     embeddings = _embeddings(source, folder)
     exact = _layers(source, "shared_block", torch.from_numpy(embeddings))
-    hidden = run("trunk", {"embeddings": embeddings})
-    return {
-        "trunk": compare(exact.numpy(), hidden),
-        "speech_branch": compare(
-            _logits(source, "audio", exact), run("speech_branch", {"hidden": hidden})
-        ),
-        "text_branch": compare(
-            _logits(source, "text", exact), run("text_branch", {"hidden": hidden})
-        ),
-    }
+    found, hidden = {}, exact.numpy()
+    if "trunk" in engines:
+        hidden = run("trunk", {"embeddings": embeddings})
+        found["trunk"] = compare(exact.numpy(), hidden)
+    for name, branch in BRANCHES.items():
+        if name in engines:
+            found[name] = compare(_logits(source, branch, exact), run(name, {"hidden": hidden}))
+    return found
 
 
 def _causal(rows: int) -> Floats:
@@ -135,26 +156,31 @@ def _logits(source: Checkpoint, branch: str, hidden: Tensor) -> Floats:
     return logits
 
 
-def _codec(source: Checkpoint, folder: Path) -> dict[str, Measures]:
-    """The other engines, on the first voice: its prompt is the speech at hand."""
-    voice = next(iter(source.voices().values()))
-    mel = torch.from_numpy(voice["prompt_mel"])[None, :, :SPEECH_FRAMES]
-    found, speech = _vocoder(source, folder, mel)
-    found["encoder"] = _encoder(source, folder, speech)
-    return found | _flow(source, folder, voice)
+def _codec(
+    source: Checkpoint, folder: Path, voice: Voice, engines: Collection[str]
+) -> dict[str, Measures]:
+    """The other engines, on a voice: its prompt is the speech at hand."""
+    found: dict[str, Measures] = {}
+    if {"vocoder", "encoder"} & set(engines):
+        noise, pcm = _speech(source, mel := voice.prompt_mel[None, :, :SPEECH_FRAMES])
+        if "vocoder" in engines:
+            got = _call(folder / "vocoder.onnx", {"mel": mel, "noise": noise}, {"P": 0})
+            found["vocoder"] = compare(pcm, got["pcm"])
+        if "encoder" in engines:
+            heard = resample(pcm[0], source.hift_config.sample_rate_hz, 16000)
+            found["encoder"] = _encoder(source, folder, heard)
+    if {"flow_encoder", "flow_step"} & set(engines):
+        found |= _flow(source, folder, voice, engines)
+    return found
 
 
-def _vocoder(
-    source: Checkpoint, folder: Path, mel: Tensor
-) -> tuple[dict[str, Measures], NDArray[np.float32]]:
-    """Compare the samples of some frames; returns the reference's, resampled to 16 kHz, as well."""
+def _speech(source: Checkpoint, mel: Floats) -> tuple[Floats, Floats]:
+    """Noise [1, 480T, 9] and the samples [1, 480T] that the reference makes of it and mel."""
     c = source.hift_config
     hift = _loaded(lambda: Hift(c), lambda name: source.read("hift", name))
     samples = mel.shape[2] * c.samples_per_frame
     noise = np.random.default_rng(0).standard_normal((1, samples, c.harmonics + 1), np.float32)
-    exact = hift(mel, torch.from_numpy(noise))[0].numpy()
-    got = _call(folder / "vocoder.onnx", {"mel": mel.numpy(), "noise": noise}, {"P": 0})
-    return {"vocoder": compare(exact, got["pcm"])}, resample(exact[0], c.sample_rate_hz, 16000)
+    return noise, hift(torch.from_numpy(mel), torch.from_numpy(noise))[0].numpy()
 
 
 def _encoder(source: Checkpoint, folder: Path, speech: Floats) -> Measures:
@@ -170,38 +196,46 @@ def _encoder(source: Checkpoint, folder: Path, speech: Floats) -> Measures:
 
 
 def _flow(
-    source: Checkpoint, folder: Path, voice: Mapping[str, NDArray[Any]]
+    source: Checkpoint, folder: Path, voice: Voice, engines: Collection[str]
 ) -> dict[str, Measures]:
     """The first chunk of the voice prompt: its mu, and the first Euler step over it."""
     c = source.flow_config
     flow = _loaded(lambda: Flow(c), lambda name: source.read("flow", name))
     n, frames = c.chunk_tokens, c.chunk_tokens * c.mel_per_token
-    codes = np.resize(voice["prompt_codes"], (1, n + c.lookahead_tokens))
-    cond = np.resize(voice["prompt_mel"], (1, c.mel_bins, frames))
-    feeds: Feeds = {
-        "codes": codes[:, :n],
-        "lookahead": codes[:, n:],
-        "lookahead_gain": np.ones((1, c.lookahead_tokens), np.float32),
-        "embedding": voice["embedding"][None],
-    }
-    got = _call(folder / "flow_encoder.onnx", feeds, {"n": n, "C": n, "4*n": frames, "CF": frames})
+    codes = np.resize(voice.prompt_codes, (1, n + c.lookahead_tokens))
     mu = flow.mu(torch.from_numpy(codes), chunk=n, final=False)
-    found = {"flow_encoder": compare(mu.numpy(), got["mu"])}
+    found: dict[str, Measures] = {}
+    if "flow_encoder" in engines:
+        feeds: Feeds = {
+            "codes": codes[:, :n],
+            "lookahead": codes[:, n:],
+            "lookahead_gain": np.ones((1, c.lookahead_tokens), np.float32),
+            "embedding": voice.embedding[None],
+        }
+        sizes = {"n": n, "C": n, "4*n": frames, "CF": frames}
+        got = _call(folder / "flow_encoder.onnx", feeds, sizes)
+        found["flow_encoder"] = compare(mu.numpy(), got["mu"])
+    if "flow_step" in engines:
+        cond = np.resize(voice.prompt_mel, (1, c.mel_bins, frames))
+        feeds, exact = _first_step(flow, mu, voice, cond)
+        got = _call(folder / "flow_step.onnx", feeds, {"F": frames, "C": frames})
+        found["flow_step"] = compare(exact, got["x_out"])
+    return found
 
-    end = step_times(c.steps)[1]
-    x, speaker = (
-        start_noise(c.mel_bins, frames)[None],
-        flow.speaker(torch.from_numpy(feeds["embedding"])),
-    )
+
+def _first_step(flow: Flow, mu: Tensor, voice: Voice, cond: Floats) -> tuple[Feeds, Floats]:
+    """Inputs of the first Euler step, and what the reference makes of them."""
+    c, end = flow.config, step_times(flow.config.steps)[1]
+    x = start_noise(c.mel_bins, cond.shape[2])[None]
+    speaker = flow.speaker(torch.from_numpy(voice.embedding[None]))
     both = [torch.cat((v, torch.zeros_like(v))) for v in (mu, speaker, torch.from_numpy(cond))]
     v = flow.velocity(x.expand(2, -1, -1), torch.zeros(2), (both[0], both[1], both[2]), None)
     exact = x + end * ((1.0 + c.cfg_rate) * v[:1] - c.cfg_rate * v[1:])
-    feeds = {
+    feeds: Feeds = {
         "x": x.numpy(),
         "mu": mu.numpy(),
         "speaker": speaker.numpy(),
         "cond": cond,
         "dt": np.array([end]),
     }
-    got = _call(folder / "flow_step.onnx", feeds, {"F": frames, "C": frames})
-    return found | {"flow_step": compare(exact.numpy(), got["x_out"])}
+    return feeds, exact.numpy()

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from antiphon.quant.schemes import FP16, FP32, INT8, SCHEMES, Scheme
-from antiphon.runtime.errors import ConfigError
+from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.errors import ConfigError, CorruptFile
 from antiphon.runtime.manifest import ENGINES, FORMAT_VERSION, FileEntry, Manifest, TableEntry
 
+from .budget import available_bytes, bundle_bytes, parity_bytes
 from .checkpoint import Checkpoint
 from .encoder_graph import build_encoder
 from .flow_encoder_graph import build_flow_encoder
 from .flow_step_graph import build_flow_step
 from .lm_graph import build_branch, build_trunk
 from .manifest_facts import model_facts
-from .parity import measure
-from .reference.flow import NOISE_FRAMES, Flow, start_noise
-from .reference.hift import Hift
-from .reference.lm import MossSpeechLM
-from .reference.speech_tokenizer import SpeechTokenizer
+from .parity import VOICE, Measures, measure, prompted
+from .reference.flow import NOISE_FRAMES, start_noise
 from .vocoder_graph import build_vocoder
 from .writer import engine_entry, file_entry, new_bundle, save_array, save_manifest
 
 TARGETS = ("cpu",)
+VOICES = "voices"  # a folder, of the checkpoint and of the bundle
 LANGUAGE = ("trunk", "speech_branch", "text_branch")
 
 Progress = Callable[[str, int, int], None]  # what comes next, its number, how many there are
@@ -56,36 +56,50 @@ def export(
     if not 0 < noise_frames <= NOISE_FRAMES:
         raise ConfigError(f"noise_frames is {noise_frames}, expected 1 to {NOISE_FRAMES}")
     source, kept = Checkpoint.open(checkpoint), SCHEMES[weights]
-    if not source.voices():
-        raise ConfigError(
-            f"{checkpoint / 'voices'}: no voice; put a NAME.npz with prompt_codes, prompt_mel and "
-            "embedding there"
-        )
+    draft = _draft(source, name=out.absolute().name, target=target, weights=weights)
     with new_bundle(out, bundle_bytes(source, kept)) as folder:
         work = _Export(source, folder, kept, progress or _silent)
         schemes = work.engines()
         work.tables(noise_frames)
-        manifest = work.manifest(out.absolute().name, target, schemes)
+        manifest = work.manifest(draft, schemes)
         save_manifest(manifest, folder)
+        Bundle.open(folder, verify=False)  # what takes the place of `out` is known to open
     return manifest
 
 
-def bundle_bytes(source: Checkpoint, kept: Scheme) -> int:
-    """Upper bound of a bundle's size on disk."""
-    with torch.device("meta"):
-        lm = MossSpeechLM(source.lm_config)
-        codec = (
-            SpeechTokenizer(source.tokenizer_config),
-            Flow(source.flow_config),
-            Hift(source.hift_config),
+def _draft(source: Checkpoint, **stated: str) -> Manifest:
+    """The manifest without its files: what cannot be stated is found out before hours of work."""
+    facts, absent = model_facts(source), _absent("absent")
+    if not source.voices:
+        raise ConfigError(
+            f"{source.directory / VOICES}: no voice; put a NAME.npz with prompt_codes, prompt_mel "
+            "and embedding there"
         )
-    tables = sum(t.numel() for name, t in lm.state_dict().items() if "embed" in name)
-    heads = tables  # as many values
-    layers = sum(t.numel() for t in lm.state_dict().values()) - tables - heads
-    coded = (layers * kept.bits + heads * max(kept.bits, INT8.bits)) / 8
-    others = sum(t.numel() for module in codec for t in module.state_dict().values())
-    noise = source.flow_config.mel_bins * NOISE_FRAMES
-    return int(1.2 * coded) + 2 * tables + 4 * (others + noise)
+    voices = {}
+    for name in source.voices:
+        try:
+            voices[name] = _absent(f"{VOICES}/{name}.npz")
+        except CorruptFile as error:
+            raise ConfigError(
+                f"{source.directory / VOICES}: {name!r} cannot name a voice; rename the file to at "
+                "most 90 letters, digits, dots, hyphens and underscores, a letter or digit first"
+            ) from error
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        **stated,
+        **facts,
+        engines={},
+        text_embeddings=TableEntry(rows=absent),
+        audio_embeddings=TableEntry(rows=absent),
+        tokenizer=absent,
+        noise=absent,
+        voices=voices,
+    )
+
+
+def _absent(name: str) -> FileEntry:
+    """Stands for a file that is not written yet."""
+    return FileEntry(file=name, sha256="0" * 64, size_bytes=0)
 
 
 def _silent(what: str, number: int, count: int) -> None:
@@ -144,22 +158,16 @@ class _Export:
             save_array(folder / f"{file}.npy", rows.astype(np.float16))
         noise = start_noise(s.flow_config.mel_bins, noise_frames)
         save_array(folder / "flow_noise.npy", noise.numpy())
-        (folder / "voices").mkdir()
-        for name, voice in s.voices().items():
-            np.savez(folder / "voices" / f"{name}.npz", allow_pickle=False, **voice)
+        (folder / VOICES).mkdir()
+        for name, voice in s.voices.items():
+            np.savez(folder / VOICES / f"{name}.npz", allow_pickle=False, **asdict(voice))
         shutil.copyfile(s.tokenizer_json, folder / "tokenizer.json")
 
-    def manifest(self, name: str, target: str, schemes: dict[str, str]) -> Manifest:
+    def manifest(self, draft: Manifest, schemes: dict[str, str]) -> Manifest:
         """Measure the engines, hash the files, and state it all."""
-        self._begin("parity")
-        folder = self.folder
-        parity = measure(self.source, folder)
-        return Manifest(
-            format_version=FORMAT_VERSION,
-            name=name,
-            target=target,
-            weights=self.kept.name,
-            **model_facts(self.source),
+        folder, parity = self.folder, self._parity(schemes)
+        return replace(
+            draft,
             engines={
                 engine: engine_entry(
                     folder / f"{engine}.onnx", folder, kept, parity.get(engine, {})
@@ -170,8 +178,20 @@ class _Export:
             audio_embeddings=TableEntry(rows=self._file("embed_audio.npy")),
             tokenizer=self._file("tokenizer.json"),
             noise=self._file("flow_noise.npy"),
-            voices={voice: self._file(f"voices/{voice}.npz") for voice in self.source.voices()},
+            voices={voice: self._file(f"{VOICES}/{voice}.npz") for voice in self.source.voices},
         )
+
+    def _parity(self, schemes: dict[str, str]) -> dict[str, Measures]:
+        """Measure the engines that can be measured here; progress says which cannot, and why."""
+        left_out = {}
+        if prompted(self.source) is None:
+            left_out = dict.fromkeys(VOICE, "no voice has a prompt")
+        free = available_bytes()
+        for name, needed in parity_bytes(self.source, schemes).items():
+            if free is not None and needed > free:
+                left_out[name] = f"takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free"
+        self._begin("; ".join(["parity", *(f"not {n}: {why}" for n, why in left_out.items())]))
+        return measure(self.source, self.folder, [n for n in schemes if n not in left_out])
 
     def _file(self, name: str) -> FileEntry:
         return file_entry(self.folder / name, self.folder)

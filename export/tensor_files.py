@@ -20,16 +20,21 @@ from antiphon.runtime.errors import CorruptFile
 Weights = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 
+MAX_JSON_BYTES = 64 << 20  # the published tokenizer.json is a sixth of it
 WIDE_ENOUGH = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises CorruptFile when it is missing or something else."""
+    """A JSON object. Raises CorruptFile when it is missing, too large or something else."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"more than {MAX_JSON_BYTES >> 20} MB")
+        raw = json.loads(data)
     except FileNotFoundError:
         raise CorruptFile(f"{path}: missing; is this a MOSS-Speech checkpoint folder?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptFile(f"{path}: not readable as JSON ({error}); download it again") from error
     if not isinstance(raw, dict):
         raise CorruptFile(f"{path}: holds a JSON {type(raw).__name__}, expected an object")

@@ -33,7 +33,7 @@ def shape_of(file: TensorFile, name: str, rank: int | None = None) -> tuple[int,
 
 def _depth(file: TensorFile, prefix: str) -> int:
     """Layers `prefix`.0 … `prefix`.N-1; a gap in between shows in `check_shapes`."""
-    pattern = re.compile(re.escape(prefix) + r"\.(\d{1,4})\.")
+    pattern = re.compile(re.escape(prefix) + r"\.(\d{1,2})\.")  # others are extra tensors
     indices = [int(m[1]) for name in file.shapes if (m := pattern.match(name))]
     return 1 + max(indices, default=-1)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,24 +27,79 @@ def new_bundle(out: Path, needed_bytes: int) -> Iterator[Path]:
     """An empty folder beside `out` that takes its place when the block ends without an error.
 
     An older bundle at `out` is replaced at that moment and stays as it is until then. Raises
-    BundleError when `out` is anything else, CapacityError when `needed_bytes` do not fit.
+    BundleError when `out` is anything else or another export writes it, CapacityError when
+    `needed_bytes` do not fit. What an export that was killed has left is removed.
     """
     out = out.absolute()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    with _claimed(out.with_name(f".{out.name}.partial")) as partial:
+        _restore(out, partial.with_suffix(".old"))
+        _check_room(out, needed_bytes)
+        yield partial
+        _replace(partial, out)
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[Path]:
+    """Make `partial` an empty folder of ours until the block ends, then remove it.
+
+    The lock is on the folder itself: it ends with the process, however that ends.
+    """
+    try:
+        partial.mkdir(exist_ok=True)
+        handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise BundleError(
+            f"{partial}: {error.strerror}, expected to write there; remove it or choose another "
+            "folder"
+        ) from error
+    try:
+        _lock(handle, partial)
+        try:
+            for path in partial.iterdir():
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            yield partial
+        finally:
+            if _is_at(handle, partial):  # or the next export may already have made its own
+                shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, partial: Path) -> None:
+    busy = BundleError(f"{partial}: another export is writing there; wait for it or stop it")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise busy from None
+    except OSError:  # a file system without locks: two exports at once are the user's care
+        return
+    if not _is_at(handle, partial):
+        raise busy  # that export has just ended
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _restore(out: Path, old: Path) -> None:
+    """Undo, or finish, a replacement that was interrupted between its two renames."""
+    if old.exists() and not out.exists():
+        old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_room(out: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if free < needed_bytes:
         raise CapacityError(
             f"{out.parent}: {free / 1e9:.1f} GB free, the bundle needs up to "
             f"{needed_bytes / 1e9:.1f} GB; make room or choose another folder"
         )
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.mkdir()
-    try:
-        yield partial
-        _replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_replaceable(out: Path) -> None:

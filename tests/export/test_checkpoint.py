@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from antiphon.export import tensor_files
 from antiphon.export.checkpoint import Checkpoint, load_reference
 from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from antiphon.export.reference.flow import Flow
@@ -180,10 +181,10 @@ def test_one_unsharded_lm_file_opens(damaged):
 def test_facts_besides_the_tensors(damaged):
     opened = Checkpoint.open(damaged)
     assert opened.special_ids.im_start == 151644
-    assert opened.sampling["top_k"] == 20
-    assert opened.prompts["text"].startswith("You are a helpful assistant.")
+    assert opened.sampling.top_k == 20
+    assert opened.prompts.text.startswith("You are a helpful assistant.")
     assert opened.tokenizer_json == damaged / LM / "tokenizer.json"
-    assert opened.voices() == {}
+    assert opened.voices == {}
     (damaged / "voices").mkdir()
     for name in ("bob", "ann"):
         arrays = {
@@ -192,7 +193,7 @@ def test_facts_besides_the_tensors(damaged):
             "embedding": np.ones(192, np.float32),
         }
         np.savez(damaged / "voices" / f"{name}.npz", **arrays)
-    assert list(opened.voices()) == ["ann", "bob"]
+    assert list(Checkpoint.open(damaged).voices) == ["ann", "bob"]
 
 
 # --- damage
@@ -319,6 +320,10 @@ def test_an_index_that_promises_too_much_is_refused(damaged):
         (f"{LM}/config.json", "tie_word_embeddings", True),
         (f"{LM}/config.json", "hidden_size", "32"),
         (f"{LM}/config.json", "hidden_size", -32),
+        (f"{LM}/config.json", "hidden_size", 1 << 40),
+        (f"{LM}/config.json", "head_dim", 1 << 20),
+        (f"{LM}/config.json", "rope_theta", float("inf")),
+        (f"{LM}/config.json", "rms_norm_eps", float("nan")),
         (f"{LM}/config.json", "num_key_value_heads", 3),
         (f"{LM}/config.json", "eosp_token_id", 16512),
         (f"{LM}/config.json", "modality_pad_token_id", 151680),
@@ -327,6 +332,8 @@ def test_an_index_that_promises_too_much_is_refused(damaged):
         (f"{CODEC}/config.json", "encoder_ffn_dim", 96.5),
         (f"{CODEC}/preprocessor_config.json", "hop_length", 200),
         (f"{CODEC}/preprocessor_config.json", "feature_size", 80),
+        (f"{CODEC}/preprocessor_config.json", "log_mel_max", "loud"),
+        (f"{CODEC}/preprocessor_config.json", "log_mel_max", 10**400),
     ],
 )
 def test_a_setting_we_do_not_implement_is_refused(damaged, file, field, value):
@@ -346,3 +353,37 @@ def test_config_and_tensors_must_agree(damaged):
         num_hidden_layers=35,
     )
     assert "model.shared_block.layers.31" in refused(damaged)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        (f"{LM}/config.json", {"num_hidden_layers": 10**8, "num_shared_layers": 10**8 - 4}),
+        (f"{CODEC}/config.json", {"quantize_position": 10**8, "pooling_position": 10**8}),
+    ],
+)
+def test_absurd_depths_are_refused_before_anything_is_built(damaged, file, changes, monkeypatch):
+    monkeypatch.setattr("antiphon.export.checkpoint.MODULES", {})
+    edit_json(damaged / file, **changes)
+    assert "from 0 to 1024" in refused(damaged, ConfigError)
+
+
+def test_absurd_depths_in_tensor_names_build_nothing(damaged):
+    layer = {"decoder.estimator.mid_blocks.9999.0.x": torch.zeros(1)}
+    replace(damaged / FLOW / "flow-chunk-5.pt", lookalike.tensors("flow") | layer)
+    assert "9999.0.x not expected" in refused(damaged)
+
+
+def test_sizes_that_overflow_are_refused(damaged):
+    wide = {"input_embedding.weight": torch.zeros(1, 1).expand(1 << 31, 1 << 31)}
+    replace(damaged / FLOW / "flow-chunk-5.pt", lookalike.tensors("flow") | wide)
+    assert "sizes no model can have" in refused(damaged, ConfigError)
+
+
+def test_json_that_is_too_deep_or_too_large_is_refused(damaged, monkeypatch):
+    path = damaged / LM / "config.json"
+    replace(path, b'{"a":' * 200_000)
+    assert "config.json: not readable as JSON" in refused(damaged)
+    monkeypatch.setattr(tensor_files, "MAX_JSON_BYTES", 1 << 20)
+    replace(path, b"{" + b" " * (1 << 20) + b"}")
+    assert "config.json: not readable as JSON (more than 1 MB)" in refused(damaged)

@@ -10,6 +10,8 @@ import pytest
 from antiphon.export import checkpoint_facts as facts
 from antiphon.export.reference.config import FlowConfig, LMConfig
 from antiphon.runtime.errors import AntiphonError, ConfigError, CorruptFile
+from antiphon.runtime.manifest import Prompts
+from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT
 
 CONFIG = LMConfig.from_json(lookalike.LM_CONFIG)
 
@@ -32,12 +34,12 @@ def added(ids):
 def test_published_ids(write_tokenizer):
     path = write_tokenizer(added(lookalike.ADDED_TOKENS))
     assert asdict(facts.special_ids(path, CONFIG)) == {
-        "end_of_text": 151643,
+        "endoftext": 151643,
         "im_start": 151644,
         "im_end": 151645,
-        "start_of_speech": 151646,
+        "sosp": 151646,
         "modality_pad": 151667,
-        "end_of_speech": 16384,
+        "eosp": 16384,
         "audio_pad": 512,
     }
 
@@ -70,7 +72,8 @@ def test_a_tokenizer_without_added_tokens_is_refused(write_tokenizer, tokens):
 
 def test_sampling_defaults(tmp_path):
     path = tmp_path / "config.json"
-    assert facts.sampling(path, {}) == {  # contract C.3, first column
+    defaults = facts.sampling(path, {})
+    assert asdict(defaults) == {  # contract C.3, first column
         "do_sample": True,
         "temperature": 0.6,
         "top_p": 0.95,
@@ -81,21 +84,23 @@ def test_sampling_defaults(tmp_path):
     }
     published = {"temperature": 0.7, "eos_token_id": [1, 2], "top_k": None}
     (tmp_path / "generation_config.json").write_text(json.dumps(published))
-    assert facts.sampling(path, {}) == facts.SAMPLING | {"temperature": 0.7}
+    assert facts.sampling(path, {}) == replace(defaults, temperature=0.7)
     own = {"temperature": 0.9, "top_k": 5}
-    assert facts.sampling(path, {"sampling": own}) == facts.SAMPLING | own
+    assert facts.sampling(path, {"sampling": own}) == replace(defaults, **own)
 
 
-@pytest.mark.parametrize("sampling", [[], {"heat": 1}, {"top_k": "many"}])
+@pytest.mark.parametrize("sampling", [[], {"heat": 1}, {"top_k": "many"}, {"top_p": 2}])
 def test_unusable_sampling_is_refused(tmp_path, sampling):
-    with pytest.raises(ConfigError, match="sampling"):
+    with pytest.raises(ConfigError, match="sampling") as caught:
         facts.sampling(tmp_path / "config.json", {"sampling": sampling})
+    assert "export the bundle" not in str(caught.value)
 
 
 def test_prompts(tmp_path):
     own = {"speech": "Speak.", "text": "Write."}
-    assert facts.prompts(tmp_path, {}) == facts.PROMPTS
-    assert facts.prompts(tmp_path, {"prompts": own}) == own
+    official = facts.prompts(tmp_path, {})
+    assert (official.spoken, official.text) == (SPOKEN_PROMPT, TEXT_PROMPT)
+    assert facts.prompts(tmp_path, {"prompts": own}) == Prompts(spoken="Speak.", text="Write.")
     for wrong in ({"speech": "Speak."}, own | {"text": 3}, "Speak."):
         with pytest.raises(ConfigError, match="prompts"):
             facts.prompts(tmp_path, {"prompts": wrong})
@@ -124,7 +129,7 @@ def read(path):
 def test_a_voice_is_read_as_stored(tmp_path, p):
     path = tmp_path / "ann.npz"
     np.savez(path, **voice(p))
-    found = read(path)
+    found = asdict(read(path))
     assert found.keys() == voice().keys()
     for name, array in voice(p).items():
         assert found[name].dtype == array.dtype
@@ -138,17 +143,20 @@ def test_a_voice_is_read_as_stored(tmp_path, p):
         ({"prompt_codes": np.arange(10, dtype=np.int32)}, "prompt_codes is int32"),
         ({"prompt_codes": np.full(10, 16384)}, "16383"),
         ({"prompt_codes": np.full(10, -1)}, "16383"),
-        ({"prompt_codes": np.array(3)}, "not a voice"),
+        ({"prompt_codes": np.array(3)}, "prompt_codes is int64"),
         ({"embedding": np.ones(192)}, "embedding is float64"),
         ({"embedding": np.full(192, np.nan, np.float32)}, "finite"),
         ({"embedding": np.array([{}])}, "not a voice"),
+        ({"name": np.array("anna")}, "not a voice"),
     ],
 )
 def test_an_unusable_voice_is_refused(tmp_path, changes, message):
     path = tmp_path / "bad.npz"
     np.savez(path, **voice(**changes))
-    with pytest.raises(CorruptFile, match=message):
+    with pytest.raises(CorruptFile, match=message) as caught:
         read(path)
+    assert str(caught.value).endswith("; enrol it again")
+    assert str(path.parent) in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 no zip", b"\x93NUMPY"])

@@ -102,10 +102,10 @@ def test_what_is_saved_is_opened(tiny, extras, tmp_path, dtype, torch_dtype):
             np.testing.assert_array_equal(opened.read(key, name), expected)
     assert opened.special_ids.im_end == 61
     assert opened.special_ids.audio_pad == 33
-    assert opened.prompts["text"] == "Write."
-    assert opened.sampling["top_k"] == 3
+    assert opened.prompts.text == "Write."
+    assert opened.sampling.top_k == 3
     assert opened.tokenizer_json.read_text() == extras.tokenizer_json.read_text()
-    np.testing.assert_array_equal(opened.voices()["ann"]["embedding"], np.ones(192))
+    np.testing.assert_array_equal(opened.voices["ann"].embedding, np.ones(192))
 
 
 def test_saved_layout(tiny, extras, tmp_path):

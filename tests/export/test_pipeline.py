@@ -11,10 +11,11 @@ import onnx
 import pytest
 import torch
 
-from antiphon.export import parity, pipeline, writer
+from antiphon.export import budget, parity, pipeline, writer
+from antiphon.export.budget import bundle_bytes, parity_bytes
 from antiphon.export.checkpoint import Checkpoint, Reference
 from antiphon.export.checkpoint_writer import Extras, save_checkpoint
-from antiphon.export.pipeline import bundle_bytes, export
+from antiphon.export.pipeline import export
 from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from antiphon.export.reference.flow import Flow
 from antiphon.export.reference.hift import Hift
@@ -22,7 +23,13 @@ from antiphon.export.reference.lm import MossSpeechLM
 from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 from antiphon.quant.schemes import SCHEMES
 from antiphon.runtime.bundle import Bundle
-from antiphon.runtime.errors import BundleError, CapacityError, ConfigError
+from antiphon.runtime.errors import (
+    AntiphonError,
+    BundleError,
+    CapacityError,
+    ConfigError,
+    CorruptFile,
+)
 from antiphon.runtime.flow import FlowDecoder
 from antiphon.runtime.lm import LanguageModel
 from antiphon.runtime.manifest import ENGINES
@@ -69,6 +76,7 @@ FLOW = FlowConfig(
 HIFT = HiftConfig(base_channels=16, f0_channels=16)
 SPECIAL = {91: "<|endoftext|>", 92: "<|im_start|>", 93: "<|im_end|>", 94: "<|object_ref_start|>"}
 NOISE = 200
+LM_JSON = "MOSS-Speech/config.json"
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +147,7 @@ def test_manifest_states_the_model(exported, checkpoint):
     assert (m.flow.chunk_tokens, m.vocoder.samples_per_frame) == (5, 480)
     assert m.engines["trunk"].scheme == "int8"
     assert m.engines["trunk"].data[0].file == "trunk.data"
-    prompts = Checkpoint.open(checkpoint).prompts
-    assert (m.prompts.spoken, m.prompts.text) == (prompts["speech"], prompts["text"])
+    assert m.prompts == Checkpoint.open(checkpoint).prompts
 
 
 def test_a_checkpoint_may_state_its_context_and_loudness(checkpoint, tmp_path, unmeasured):
@@ -162,8 +169,8 @@ def test_tables_hold_what_the_checkpoint_holds(exported, checkpoint):
     rows = bundle.embeddings.rows(grid)
     np.testing.assert_array_equal(rows[0], source.read("lm", "model.embed_tokens.weight")[7])
     np.testing.assert_array_equal(rows[1:], source.read("lm", "model.audio_embed.weight")[[31, 0]])
-    voice, original = bundle.voice("anna"), source.voices()["anna"]
-    for name, array in original.items():
+    voice, original = bundle.voice("anna"), source.voices["anna"]
+    for name, array in asdict(original).items():
         np.testing.assert_array_equal(getattr(voice, name), array)
     assert bundle.tokenizer_path.read_bytes() == source.tokenizer_json.read_bytes()
     assert bundle.noise.shape == (80, NOISE)
@@ -241,7 +248,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(exported, checkpoint, tmp_path
 @pytest.fixture
 def unmeasured(monkeypatch):
     """Skip the parity report, which takes most of the time."""
-    monkeypatch.setattr(pipeline, "measure", lambda source, folder: {})
+    monkeypatch.setattr(pipeline, "measure", lambda *_: {})
 
 
 def test_progress_names_every_step(checkpoint, tmp_path, unmeasured):
@@ -254,7 +261,7 @@ def test_progress_names_every_step(checkpoint, tmp_path, unmeasured):
 
 @pytest.mark.parametrize("error", [CapacityError("full"), KeyboardInterrupt()])
 def test_a_failure_leaves_nothing_new(error, checkpoint, tmp_path, monkeypatch):
-    def fail(source, folder):
+    def fail(*_):
         raise error
 
     monkeypatch.setattr(pipeline, "measure", fail)
@@ -266,7 +273,7 @@ def test_a_failure_leaves_nothing_new(error, checkpoint, tmp_path, monkeypatch):
 def test_a_failure_leaves_the_old_bundle(checkpoint, tmp_path, unmeasured, monkeypatch):
     export(checkpoint, tmp_path / "out", noise_frames=NOISE)
     before = (tmp_path / "out" / "manifest.json").read_bytes()
-    monkeypatch.setattr(pipeline, "measure", lambda source, folder: 1 / 0)
+    monkeypatch.setattr(pipeline, "measure", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(checkpoint, tmp_path / "out", weights="fp32", noise_frames=NOISE)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
@@ -281,30 +288,6 @@ def test_an_old_bundle_is_replaced_as_a_whole(checkpoint, tmp_path, unmeasured):
     assert Bundle.open(tmp_path / "out").manifest.weights == "fp32"
     assert not (tmp_path / "out" / "stray").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_swap_that_fails_is_undone(tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "manifest.json").write_text("old")
-    rename = Path.rename
-
-    def failing(self, target):
-        if self.suffix == ".partial":
-            raise OSError("disk on fire")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="disk on fire"), writer.new_bundle(tmp_path / "out", 0):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out" / "manifest.json").read_text() == "old"
-
-
-def test_an_empty_folder_may_become_a_bundle(tmp_path):
-    (tmp_path / "out").mkdir()
-    with writer.new_bundle(tmp_path / "out", 0) as folder:
-        (folder / "manifest.json").write_text("{}")
-    assert (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(checkpoint, tmp_path):
@@ -349,6 +332,108 @@ def test_a_checkpoint_without_a_voice_is_refused(checkpoint, tmp_path):
     shutil.rmtree(copy / "voices")
     with pytest.raises(ConfigError, match=r"voices: no voice; put a NAME\.npz"):
         export(copy, tmp_path / "out")
+
+
+@pytest.fixture
+def unwritten(checkpoint, tmp_path, monkeypatch):
+    """A copy of the checkpoint; nothing may be written for it."""
+    monkeypatch.setattr(pipeline, "new_bundle", lambda *_: pytest.fail("began to write"))
+    return shutil.copytree(checkpoint, tmp_path / "checkpoint")
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def damage_voice(folder, **members):
+    path = folder / "voices" / "anna.npz"
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    np.savez(path, **kept | members)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: edit_json(f / LM_JSON, max_position_embeddings=0), "context_rows is 0"),
+        (lambda f: edit_json(f / LM_JSON, sampling={"top_k": 0}), "top_k >= 1"),
+        (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "end of speech is 31"),
+        (lambda f: (f / "MOSS-Speech" / "tokenizer.json").unlink(), r"tokenizer\.json: missing"),
+        (lambda f: (f / "voices/anna.npz").rename(f / "voices/Anna B.npz"), "'Anna B' cannot name"),
+        (lambda f: (f / "voices/anna.npz").rename(f / f"voices/{'a' * 97}.npz"), "cannot name"),
+        (lambda f: damage_voice(f, speaker=np.ones(3)), r"anna\.npz: not a voice.*enrol it again"),
+        (lambda f: damage_voice(f, prompt_mel=np.ones((80, 1))), "prompt_mel is float64"),
+    ],
+)
+def test_what_cannot_be_stated_is_refused_before_anything_is_written(damage, message, unwritten):
+    damage(unwritten)
+    with pytest.raises(AntiphonError, match=message):
+        export(unwritten, unwritten.parent / "out")
+
+
+def test_a_bundle_that_does_not_open_is_not_kept(checkpoint, tmp_path, unmeasured, monkeypatch):
+    monkeypatch.setattr(pipeline, "start_noise", lambda bins, frames: torch.zeros(bins - 1, frames))
+    with pytest.raises(CorruptFile, match=r"flow_noise\.npy"):
+        export(checkpoint, tmp_path / "out", noise_frames=NOISE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_voice_may_have_no_prompt(checkpoint, tmp_path):
+    copy = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    damage_voice(copy, prompt_codes=np.empty(0, np.int64), prompt_mel=np.empty((80, 0), np.float32))
+    told = []
+    export(copy, tmp_path / "out", noise_frames=NOISE, progress=lambda *step: told.append(step))
+    bundle = Bundle.open(tmp_path / "out")
+    measured = {name for name, found in parity_of(bundle).items() if found}
+    assert measured == {"trunk", "speech_branch", "text_branch"}
+    assert "not vocoder: no voice has a prompt" in told[-1][0]
+    decoder = SpeechDecoder(FlowDecoder(bundle), Vocoder(bundle))
+    pcm = np.concatenate((decoder.push(np.arange(7)), decoder.finish()))
+    assert len(pcm) == 1920 * 7
+
+
+# memory
+
+
+def test_what_does_not_fit_in_memory_is_not_measured(checkpoint, tmp_path, monkeypatch):
+    source = Checkpoint.open(checkpoint)
+    needed = parity_bytes(source, dict.fromkeys(ENGINES, "fp32"))
+    free = sorted(needed.values())[3]
+    left_out = {name for name, count in needed.items() if count > free}
+    assert len(left_out) == 3
+    monkeypatch.setattr(pipeline, "available_bytes", lambda: free)
+    told = []
+    manifest = export(
+        checkpoint,
+        tmp_path / "out",
+        weights="fp32",
+        noise_frames=NOISE,
+        progress=lambda *step: told.append(step),
+    )
+    assert {name for name, entry in manifest.engines.items() if not entry.parity} == left_out
+    for name in left_out:
+        assert f"not {name}: takes 0.0 GB of memory, 0.0 are free" in told[-1][0]
+
+
+def test_memory_is_counted_by_weight_and_scheme(checkpoint):
+    source = Checkpoint.open(checkpoint)
+    four = parity_bytes(source, {"trunk": "int4_b32", "text_branch": "int4_b32"})
+    eight = parity_bytes(source, dict.fromkeys(ENGINES, "int8"))
+    layer = 64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64 + 2 * 16
+    assert four["trunk"] == pytest.approx(2 * layer, rel=1e-3)
+    assert eight["trunk"] == pytest.approx(1.95 * 2 * layer, rel=1e-3)
+    assert four["text_branch"] == pytest.approx(layer + 1.95 * 96 * 64, rel=1e-3)
+    halves = parity_bytes(source, {"flow_encoder": "fp16", "flow_step": "fp16"})
+    assert sum(halves.values()) == 5 * sum(source.value_counts("flow").values())
+
+
+def test_memory_that_is_not_known_does_not_stop_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "MEMORY", tmp_path / "meminfo")
+    assert budget.available_bytes() is None
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
+    assert budget.available_bytes() == 3072
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\n")
+    assert budget.available_bytes() is None
 
 
 def test_equal_arrays_have_no_noise():
