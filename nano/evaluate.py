@@ -133,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--work", type=Path, default=Path("~/.cache/antiphon-nano"))
+    parser.add_argument("--set", default="eval", help="eval, or human (see data/human.py)")
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--checkpoint", type=Path, help="compare codes with the reference")
     parser.add_argument("--no-whisper", action="store_true")
@@ -141,7 +142,7 @@ def main() -> None:
     work = args.work.expanduser()
     offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
     examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
-    questions = load_index(work, "eval")[: args.limit]
+    questions = load_index(work, args.set)[: args.limit]
     looked_at = {u.path for u in development(load_index(work, "eval"))}
     for question in tqdm(questions, desc="questions"):
         pcm = read(question, 16000)

@@ -10,7 +10,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 300, 40, 6
 PRINTING = {"apps", "nano", "tests"}
 
 GRAPH_TOOLS = {"onnx", "safetensors", "torch"}
-SPEECH_TOOLS = {"espeakng_loader", "faster_whisper", "phonemizer", "piper", "pocketsphinx"}
+SPEECH_TOOLS = {"G722", "espeakng_loader", "faster_whisper", "phonemizer", "piper", "pocketsphinx"}
 MAY_IMPORT = {
     "quant": {"numpy"},
     "runtime": {"antiphon.quant", "numpy"},
