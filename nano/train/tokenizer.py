@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from antiphon.export.reference.mel import pad_to_codes, whisper_log_mel
 from antiphon.export.reference.speech_tokenizer import WhisperVQEncoder
 
+from ..judges import word_errors
 from .corpus import Pcm, Utterance, augment, development, load_index, read
 from .loop import Plan, settings, train
 from .whisper_init import CONFIG, initialised_encoder
@@ -205,21 +206,10 @@ class Trainer:
             codes = self.model.encoder.quantize(self.model.encoder(mels))
             used.update(codes[0].tolist())
             rows = self.model.encoder.codebook.weight[codes]
-            heard = greedy(self.model.read_codes(rows, lengths)[0]).split()
-            truth = "".join(LETTERS[k] for k in spell(utterance.text)).split()
-            wrong += edit_distance(heard, truth)
-            words += len(truth)
+            heard = greedy(self.model.read_codes(rows, lengths)[0])
+            missed, said = word_errors(heard, utterance.text)
+            wrong, words = wrong + missed, words + said
         return {"wer": wrong / max(words, 1), "codes_used": float(len(used))}
-
-
-def edit_distance(a: list[str], b: list[str]) -> int:
-    """Levenshtein distance of two word lists."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
 
 
 def main() -> None:
