@@ -19,7 +19,14 @@ from antiphon.runtime.errors import ConfigError
 
 from .checkpoint import Reference
 from .checkpoint_facts import FEATURES
-from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
+from .reference.config import (
+    LM_CONSTANTS,
+    TOKENIZER_CONSTANTS,
+    FlowConfig,
+    HiftConfig,
+    LMConfig,
+    TokenizerConfig,
+)
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 State = dict[str, Tensor]
@@ -70,30 +77,13 @@ def save_checkpoint(
 
 def lm_json(c: LMConfig) -> dict[str, Any]:
     """`config.json` of MOSS-Speech (contract A.1)."""
-    return asdict(c) | {
-        "architectures": ["MossSpeechForCausalLM"],
-        "model_type": "moss_speech",
-        "hidden_act": "silu",
-        "rope_scaling": None,
-        "attention_bias": False,
-        "tie_word_embeddings": False,
-        "use_sliding_window": False,
-        "channels": 2,
-    }
+    return asdict(c) | LM_CONSTANTS | {"architectures": ["MossSpeechForCausalLM"]}
 
 
 def tokenizer_json(c: TokenizerConfig) -> dict[str, Any]:
     """`config.json` of MOSS-Speech-Codec (contract D.1)."""
-    return asdict(c) | {
-        "activation_function": "gelu",
-        "encoder_layers": c.quantize_position,
-        "pooling_type": "avg",
-        "pooling_position": c.quantize_position,
-        "quantize_encoder_only": True,
-        "encoder_causal_attention": True,
-        "encoder_causal_convolution": True,
-        "scale_embedding": False,
-    }
+    layers = dict.fromkeys(("encoder_layers", "pooling_position"), c.quantize_position)
+    return asdict(c) | TOKENIZER_CONSTANTS | layers
 
 
 def flow_yaml(f: FlowConfig, h: HiftConfig) -> str:

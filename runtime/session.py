@@ -140,7 +140,7 @@ class Session:
             if held or not reply.finished or codes < len(reply.codes):
                 thinker.cut(reply, codes, seen=not held)
                 self._crowded = True
-                reply.settle(speaking=bool(self._voice and self._voice.ready))
+                reply.settle(speaking=self._speaking)
 
     # what the session does
 
@@ -157,7 +157,7 @@ class Session:
             audio_waiting=turn is not None and (turn.waiting or turn.ended),
             thinking=self._thinker is not None and not self._thinker.done,
             unspoken_codes=reply.unspoken(self._code_samples) if reply else 0,
-            speakable=self._voice is not None and self._voice.ready,
+            speakable=self._speaking,
             playback_ms=1000 * self._outlet.unplayed / self.manifest.vocoder.sample_rate_hz,
             untidy=self._crowded or self._lm.owed > self.config.chunk_rows // 4,
         )
@@ -206,17 +206,16 @@ class Session:
 
     def _rows_of(self, turn: UserTurn) -> tuple[Grid, bool]:
         """The rows of the next piece of the turn, and whether they close it."""
-        prompt, encoder, rows = self._stages.prompt, self._stages.encoder, []
+        prompt, encoder, text, rows = self._stages.prompt, self._stages.encoder, turn.text, []
         if not turn.opened:
-            text = turn.text
             rows.append(prompt.user_open() if text is None else prompt.text_turn("user", text))
             turn.opened = True
-        if turn.text is None:
+        if text is None:
             with self.metrics.stage("encoder"):
                 codes = encoder.push(turn.take(MAX_CODES * self.manifest.encoder.samples_per_code))
             rows.append(prompt.speech_rows(codes))
         closing = turn.ended and not turn.waiting
-        if closing and turn.text is None:
+        if closing and text is None:
             turn.mark, turn.mark_rows = encoder.mark(), self._lm.length + sum(map(len, rows))
             with self.metrics.stage("encoder"):
                 rows += [prompt.speech_rows(encoder.finish()), prompt.user_close_speech()]
@@ -242,7 +241,7 @@ class Session:
             self._crowded = True
             if voice and reply.codes:
                 voice.end()
-            reply.settle(speaking=bool(self._voice and self._voice.ready))
+            reply.settle(speaking=self._speaking)
 
     def _speak(self, voice: SpeechDecoder, reply: Reply) -> None:
         """One engine call of the voice."""
@@ -254,7 +253,7 @@ class Session:
             self.metrics.spoken_s += len(pcm) / self.manifest.vocoder.sample_rate_hz
             reply.chunks.append(pcm)
             self._outlet.put(pcm)
-        reply.settle(speaking=bool(self._voice and self._voice.ready))
+        reply.settle(speaking=self._speaking)
 
     def _tidy(self) -> None:
         """Wake a sleeping branch; then keep a quarter of the memory free for the next exchange."""
@@ -262,6 +261,10 @@ class Session:
             if not self._lm.pay(self.config.chunk_rows):  # forgetting would pay all at once
                 self._lm.make_room(self._spare_rows)
                 self._crowded = False
+
+    @property
+    def _speaking(self) -> bool:
+        return self._voice is not None and self._voice.ready
 
     def _deliver(self) -> None:
         self._outlet.deliver()

@@ -7,6 +7,25 @@ from typing import Any, Self
 
 from antiphon.runtime.errors import ConfigError
 
+# What the two `config.json` say of things that are built in one way only.
+LM_CONSTANTS: dict[str, Any] = {
+    "model_type": "moss_speech",
+    "hidden_act": "silu",
+    "rope_scaling": None,
+    "attention_bias": False,
+    "tie_word_embeddings": False,
+    "use_sliding_window": False,
+    "channels": 2,
+}
+TOKENIZER_CONSTANTS: dict[str, Any] = {
+    "activation_function": "gelu",
+    "pooling_type": "avg",
+    "quantize_encoder_only": True,
+    "encoder_causal_attention": True,
+    "encoder_causal_convolution": True,
+    "scale_embedding": False,
+}
+
 
 def _from_json(cls: type[Any], raw: dict[str, Any], must_be: dict[str, Any]) -> dict[str, Any]:
     """Pick the fields of `cls` from a Hugging Face config; refuse values we do not implement."""
@@ -60,16 +79,7 @@ class LMConfig:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:
         """Read `config.json` of MOSS-Speech. Raises ConfigError naming the field."""
-        must_be = {
-            "model_type": "moss_speech",
-            "hidden_act": "silu",
-            "rope_scaling": None,
-            "attention_bias": False,
-            "tie_word_embeddings": False,
-            "use_sliding_window": False,
-            "channels": 2,
-        }
-        return cls(**_from_json(cls, raw, must_be))
+        return cls(**_from_json(cls, raw, LM_CONSTANTS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +105,7 @@ class TokenizerConfig:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:
         """Read `config.json` of MOSS-Speech-Codec. Raises ConfigError naming the field."""
-        must_be = {
-            "activation_function": "gelu",
-            "pooling_type": "avg",
-            "pooling_position": raw.get("quantize_position"),
-            "quantize_encoder_only": True,
-            "encoder_causal_attention": True,
-            "encoder_causal_convolution": True,
-            "scale_embedding": False,
-        }
+        must_be = TOKENIZER_CONSTANTS | {"pooling_position": raw.get("quantize_position")}
         return cls(**_from_json(cls, raw, must_be))
 
 

@@ -26,9 +26,8 @@ from .dialogues import lm_config
 from .tokens import trained_tokenizer
 
 VOICE = "heart"
-# The streaming encoder's floor is this minus 8 until something louder is heard (contract D.4): at
-# 0.0, 99.7 % of codes equal the offline ones on the evaluation set, and 98.2 % when it is 20 dB
-# quieter; at 1.0, the set's median maximum, 99.9 % and 95.1 %.
+# The streaming encoder's floor is this minus 8 until something louder is heard (contract D.4).
+# Chosen by measurement, see docs/LOG.md: quiet questions lose fewest codes.
 LOG_MEL_MAX = 0.0
 SAMPLING = {
     "do_sample": False,
