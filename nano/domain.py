@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from . import phrasings
 from .out_of_domain import OUT_OF_DOMAIN_HELD_OUT, OUT_OF_DOMAIN_TRAIN
 from .phrasings import Phrasing
+from .singles import SINGLES
 
 __all__ = [
     "FALLBACK_ID",
@@ -184,7 +185,7 @@ def _talk() -> Iterator[Meaning]:
     for top in COUNT_TO:
         reply = ", ".join(NUMBERS[1 : top + 1]) + "."
         yield _meaning("count", reply, phrasings.COUNT, x=NUMBERS[top])
-    for name, (reply, phrasing) in phrasings.SINGLES.items():
+    for name, (reply, phrasing) in SINGLES.items():
         yield Meaning(
             id=name,
             family=SINGLE_FAMILY,

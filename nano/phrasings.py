@@ -25,6 +25,11 @@ ADD = Phrasing(
         "{a} plus {b}?",
         "add {a} and {b}.",
         "what is the sum of {a} and {b}?",
+        "please add {a} and {b}.",
+        "can you tell me {a} plus {b}?",
+        "can you give me the sum of {a} and {b}?",
+        "could you add {a} to {b}?",
+        "tell me what {a} plus {b} is.",
     ),
     held_out=("tell me the sum of {a} and {b}.", "can you add {a} and {b}?"),
 )
@@ -37,6 +42,11 @@ SUBTRACT = Phrasing(
         "{a} minus {b}?",
         "subtract {b} from {a}.",
         "what is {a} take away {b}?",
+        "please subtract {b} from {a}.",
+        "can you tell me {a} minus {b}?",
+        "can you take {b} away from {a}?",
+        "tell me what {a} minus {b} is.",
+        "how much is {b} subtracted from {a}?",
     ),
     held_out=("how much is {a} take away {b}?", "can you subtract {b} from {a}?"),
 )
@@ -49,6 +59,8 @@ DAY_AFTER = Phrasing(
         "tell me the day after {x}.",
         "what day follows {x}?",
         "can you tell me the day after {x}?",
+        "tell me what day comes after {x}.",
+        "which day follows {x}?",
     ),
     held_out=("which day comes after {x}?", "tell me which day follows {x}."),
 )
@@ -61,6 +73,8 @@ DAY_BEFORE = Phrasing(
         "tell me the day before {x}.",
         "what day is right before {x}?",
         "can you tell me the day before {x}?",
+        "tell me what day comes before {x}.",
+        "which day is right before {x}?",
     ),
     held_out=("which day comes before {x}?", "tell me which day is right before {x}."),
 )
@@ -72,6 +86,9 @@ MONTH_AFTER = Phrasing(
         "what is the month after {x}?",
         "tell me the month after {x}.",
         "what month follows {x}?",
+        "tell me what month comes after {x}.",
+        "which month follows {x}?",
+        "can you say the month after {x}?",
     ),
     held_out=("which month comes after {x}?", "can you tell me the month after {x}?"),
 )
@@ -83,6 +100,9 @@ MONTH_BEFORE = Phrasing(
         "what is the month before {x}?",
         "tell me the month before {x}.",
         "what month is right before {x}?",
+        "tell me what month comes before {x}.",
+        "which month is right before {x}?",
+        "can you say the month before {x}?",
     ),
     held_out=("which month comes before {x}?", "can you tell me the month before {x}?"),
 )
@@ -94,6 +114,9 @@ NUMBER_AFTER = Phrasing(
         "which number is after {x}?",
         "tell me the number after {x}.",
         "what number follows {x}?",
+        "tell me what number comes after {x}.",
+        "which number follows {x}?",
+        "can you tell me the number after {x}?",
     ),
     held_out=("which number comes after {x}?", "what is the number after {x}?"),
 )
@@ -105,6 +128,9 @@ NUMBER_BEFORE = Phrasing(
         "which number is before {x}?",
         "tell me the number before {x}.",
         "what number is right before {x}?",
+        "tell me what number comes before {x}.",
+        "which number is right before {x}?",
+        "can you tell me the number before {x}?",
     ),
     held_out=("which number comes before {x}?", "what is the number before {x}?"),
 )
@@ -116,6 +142,11 @@ COLOR = Phrasing(
         "what is the color of {x}?",
         "which color is {x}?",
         "what color does {x} have?",
+        "can you tell me the color of {x}?",
+        "tell me which color {x} has.",
+        "which color is the color of {x}?",
+        "can you name the color of {x}?",
+        "can you say what color {x} is?",
     ),
     held_out=("which color does {x} have?", "tell me what color {x} is."),
 )
@@ -127,6 +158,9 @@ OPPOSITE = Phrasing(
         "which word is the opposite of {x}?",
         "what word means the opposite of {x}?",
         "give me the opposite of {x}.",
+        "can you give me the opposite of {x}?",
+        "what means the opposite of {x}?",
+        "tell me which word is the opposite of {x}.",
     ),
     held_out=("which word means the opposite of {x}?", "can you tell me the opposite of {x}?"),
 )
@@ -138,6 +172,9 @@ LEGS = Phrasing(
         "what number of legs does {x} have?",
         "count the legs of {x}.",
         "how many legs are on {x}?",
+        "can you count the legs of {x}?",
+        "tell me the number of legs of {x}.",
+        "can you say how many legs {x} has?",
     ),
     held_out=("can you tell me how many legs {x} has?", "tell me what number of legs {x} has."),
 )
@@ -150,6 +187,9 @@ SOUND = Phrasing(
         "which sound does {x} make?",
         "what noise does {x} make?",
         "tell me what {x} says.",
+        "can you tell me what {x} says?",
+        "tell me the noise {x} makes.",
+        "can you make the sound of {x}?",
     ),
     held_out=("which noise does {x} make?", "tell me what sound {x} makes."),
 )
@@ -161,6 +201,9 @@ CAPITAL = Phrasing(
         "which city is the capital of {x}?",
         "name the capital of {x}.",
         "what city is the capital of {x}?",
+        "can you tell me the capital of {x}?",
+        "tell me the capital city of {x}.",
+        "which city is the capital city of {x}?",
     ),
     held_out=("tell me which city is the capital of {x}.", "can you name the capital of {x}?"),
 )
@@ -172,92 +215,10 @@ COUNT = Phrasing(
         "please count to {x}.",
         "count up to {x}.",
         "count from one to {x}.",
+        "can you please count to {x}?",
+        "tell me the numbers from one to {x}.",
+        "please count from one to {x}.",
+        "can you count up to {x}?",
     ),
     held_out=("can you count from one to {x}?", "please count up to {x}."),
 )
-
-# Each single question is a meaning of its own: id -> (reply, phrasings).
-SINGLES: dict[str, tuple[str, Phrasing]] = {
-    "hello": (
-        "Hello there, how can I help you?",
-        Phrasing(
-            train=("hello.", "hello there.", "hi there.", "hello nano.", "good day."),
-            held_out=("hi nano.",),
-        ),
-    ),
-    "good_morning": (
-        "Good morning, I hope you slept well.",
-        Phrasing(
-            train=("good morning.", "good morning nano.", "good morning to you."),
-            held_out=("hello and good morning.",),
-        ),
-    ),
-    "good_night": (
-        "Good night and sleep well.",
-        Phrasing(
-            train=("good night.", "good night nano.", "have a good night."),
-            held_out=("good night to you.",),
-        ),
-    ),
-    "how_are_you": (
-        "I am very well, thank you.",
-        Phrasing(
-            train=("how are you?", "how are you today?", "are you well?", "how do you feel?"),
-            held_out=("how do you feel today?",),
-        ),
-    ),
-    "name": (
-        "My name is Nano.",
-        Phrasing(
-            train=(
-                "what is your name?",
-                "tell me your name.",
-                "who are you?",
-                "do you have a name?",
-            ),
-            held_out=("can you tell me your name?",),
-        ),
-    ),
-    "thanks": (
-        "You are very welcome.",
-        Phrasing(
-            train=("thank you.", "thanks.", "thank you very much.", "thanks a lot."),
-            held_out=("thanks very much.",),
-        ),
-    ),
-    "goodbye": (
-        "Goodbye and see you soon.",
-        Phrasing(
-            train=("goodbye.", "bye bye.", "see you later.", "goodbye nano.", "see you soon."),
-            held_out=("bye bye nano.",),
-        ),
-    ),
-    "help": (
-        "You can ask me about numbers, days, colors and animals.",
-        Phrasing(
-            train=("what can you do?", "help.", "help me please.", "how can you help me?"),
-            held_out=("can you help me please?",),
-        ),
-    ),
-    "place": (
-        "I live inside your computer.",
-        Phrasing(
-            train=("where are you?", "where do you live?", "tell me where you are."),
-            held_out=("can you tell me where you live?",),
-        ),
-    ),
-    "human": (
-        "No, I am a small computer program.",
-        Phrasing(
-            train=("are you human?", "are you a person?", "are you a human person?"),
-            held_out=("are you a human?",),
-        ),
-    ),
-    "english": (
-        "Yes, I speak English.",
-        Phrasing(
-            train=("do you speak English?", "can you speak English?", "do you know English?"),
-            held_out=("tell me, do you speak English?",),
-        ),
-    ),
-}

@@ -25,8 +25,8 @@ from .voices import HELD_OUT_VOICES, REPLY_VOICE, draw_cheap_voice, draw_questio
 REPLY_RENDITIONS = 4
 SINGLE_WEIGHT = 3  # times a single question is asked while any other is asked once
 ROUNDS_PER_FALLBACK_PASS = 4  # rounds in which every out-of-domain sentence is spoken once
-QUESTION_ROUNDS = 8
-ACCENT_ROUNDS = 6
+QUESTION_ROUNDS = 10
+ACCENT_ROUNDS = 14
 FIRST_ACCENT_ROUND = 3  # so that accents start with other phrasings than the questions do
 EVAL_QUESTIONS = 520
 ASKED_RATE = (0.8, 1.25)
