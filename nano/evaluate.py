@@ -5,7 +5,8 @@
 Voices and phrasings were never trained on. Spoken answers are judged by a closed grammar (which
 answer?) and by Whisper base (word error rate); written ones letter by letter. With --checkpoint the
 codes of the streaming encoder are compared with the reference's, which hears the whole question at
-once and knows its loudest bin (contract D.4).
+once and knows its loudest bin (contract D.4). With --against two bundles are compared question by
+question.
 """
 
 from __future__ import annotations
@@ -39,17 +40,27 @@ FAMILIES = {m.id: m.family for m in MEANINGS} | {FALLBACK_ID: "fallback"}
 Pcm = NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A spoken answer as the judges heard it."""
+
+    question: str  # file of the recording
+    family: str
+    unseen: bool  # apart from the development third
+    asked: str
+    heard: str  # by the grammar
+    right: bool
+    errors: int  # words Whisper heard otherwise
+    words: int
+
+
 @dataclass
 class Tally:
     """What the evaluation counts."""
 
-    right: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))  # by family
-    unseen_right: list[bool] = field(default_factory=list)  # apart from the development third
-    errors: int = 0
-    words: int = 0
+    answers: list[Answer] = field(default_factory=list)
     written_right: list[bool] = field(default_factory=list)
     typed_right: list[bool] = field(default_factory=list)
-    misses: list[str] = field(default_factory=list)
     codes_equal: list[float] = field(default_factory=list)  # 1 or 0, per code
 
 
@@ -78,17 +89,22 @@ class Examiner:
         self.spoken.listen(pcm)
         reply = self.spoken.run_reply()
         expected, answer = REPLIES[question.meaning], resample(reply.pcm, 24000, 16000)
-        t = self.tally
         heard = self.grammar.hear(answer) if len(answer) else ""
-        right = heard == normalise(expected)
-        t.right[FAMILIES[question.meaning]].append(right)
-        if unseen:
-            t.unseen_right.append(right)
-        if not right:
-            t.misses.append(f"{question.text} -> {heard or '(nothing)'}")
+        errors = words = 0
         if self.whisper:
             errors, words = word_errors(self.whisper.hear(answer), expected)
-            t.errors, t.words = t.errors + errors, t.words + words
+        self.tally.answers.append(
+            Answer(
+                question=question.path.name,
+                family=FAMILIES[question.meaning],
+                unseen=unseen,
+                asked=question.text,
+                heard=heard,
+                right=heard == normalise(expected),
+                errors=errors,
+                words=words,
+            )
+        )
 
     def write(self, question: Utterance, pcm: Pcm) -> None:
         """Written answers, to the spoken question and to the same one typed."""
@@ -111,21 +127,41 @@ def interval(right: list[bool]) -> dict[str, float]:
     return {"percent": 100 * float(np.mean(right)), "low": float(low), "high": float(high)}
 
 
+def word_error_rate(answers: list[Answer]) -> float | None:
+    """Words heard wrong, in percent of the words of the replies; None where nobody listened."""
+    words = sum(a.words for a in answers)
+    return 100 * sum(a.errors for a in answers) / words if words else None
+
+
 def summary(t: Tally) -> dict[str, Any]:
     """Plain numbers for JSON and for people."""
-    everything = [r for family in t.right.values() for r in family]
+    families: dict[str, list[bool]] = defaultdict(list)
+    for answer in t.answers:
+        families[answer.family].append(answer.right)
     return {
-        "questions": len(everything),
-        "families_never_asked": sorted(set(FAMILIES.values()) - t.right.keys()),
-        "exact": interval(everything),
-        "exact_apart_from_development": interval(t.unseen_right),
-        "exact_by_family": {k: round(100 * float(np.mean(v)), 1) for k, v in t.right.items()},
-        "whisper_wer_percent": 100 * t.errors / t.words if t.words else None,
+        "questions": len(t.answers),
+        "families_never_asked": sorted(set(FAMILIES.values()) - families.keys()),
+        "exact": interval([a.right for a in t.answers]),
+        "exact_apart_from_development": interval([a.right for a in t.answers if a.unseen]),
+        "exact_by_family": {k: round(100 * float(np.mean(v)), 1) for k, v in families.items()},
+        "whisper_wer_percent": word_error_rate(t.answers),
+        "whisper_wer_percent_of_right_answers": word_error_rate([a for a in t.answers if a.right]),
         "speech_to_text_exact": interval(t.written_right),
         "text_to_text_exact": interval(t.typed_right),
         "codes_equal_percent": 100 * float(np.mean(t.codes_equal)) if t.codes_equal else None,
-        "misses": t.misses,
+        "misses": [f"{a.asked} -> {a.heard or '(nothing)'}" for a in t.answers if not a.right],
+        "right": {a.question: a.right for a in t.answers},
     }
+
+
+def paired(mine: dict[str, bool], other: dict[str, bool]) -> dict[str, float]:
+    """Mine minus the other's share of right answers in points, same questions, 95 % bootstrap."""
+    shared = sorted(mine.keys() & other.keys())
+    difference = np.array([float(mine[q]) - float(other[q]) for q in shared])
+    means = np.random.default_rng(0).choice(difference, (10_000, len(shared))).mean(1) * 100
+    low, high = np.percentile(means, (2.5, 97.5))
+    points = 100 * float(difference.mean())
+    return {"questions": len(shared), "points": points, "low": float(low), "high": float(high)}
 
 
 def main() -> None:
@@ -137,7 +173,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--checkpoint", type=Path, help="compare codes with the reference")
     parser.add_argument("--no-whisper", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--against", type=Path, help="such a result of another bundle")
     args = parser.parse_args()
     work = args.work.expanduser()
     offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
@@ -150,10 +187,12 @@ def main() -> None:
         examiner.write(question, pcm)
         if offline is not None:
             examiner.compare_codes(pcm, offline)
-    result = json.dumps(summary(examiner.tally), indent=1)
+    result = summary(examiner.tally)
+    if args.against:
+        result["against"] = paired(result["right"], json.loads(args.against.read_text())["right"])
     if args.json:
-        args.json.write_text(result + "\n")
-    print(result)
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in result.items() if k != "right"}, indent=1))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from .tokens import fingerprint, trained_tokenizer
 
 Rows = NDArray[np.int64]
 Scored = tuple[Rows, NDArray[np.bool_]]  # grid rows [T, 2] and which of them are predicted [T]
+Asked = tuple[Codes, str]  # a spoken question and its words
+TRANSCRIBE_PROMPT = "Write down what the user says."
 EOSP, AUDIO_PAD = FLOW.vocab_size, FLOW.vocab_size + 1
 AUDIO_VOCABULARY = FLOW.vocab_size + 16
 SUBSTITUTED, DROPPED = 0.08, 0.04  # codes of spoken questions
@@ -66,7 +68,7 @@ def lm_config(tokenizer: Tokenizer) -> LMConfig:
 class Material:
     """All there is to say, in codes and in words. Keys are `Meaning.id`."""
 
-    spoken: dict[str, list[Codes]] = field(default_factory=lambda: defaultdict(list))
+    spoken: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reply_codes: dict[str, Codes] = field(default_factory=dict)
     reply_text: dict[str, str] = field(default_factory=dict)
@@ -85,10 +87,10 @@ def gather(work: Path) -> Material:
         if u.path.stem.endswith("_r0"):
             m.reply_codes[u.meaning] = codes[f"replies/{u.path.name}/0"]
     asked = [u for name in ("questions", "accents") for u in load_index(work, name)]
-    meanings = {f"{u.path.parent.name}/{u.path.name}": u.meaning for u in asked}
+    recorded = {f"{u.path.parent.name}/{u.path.name}": u for u in asked}
     for key, value in codes.items():
-        if asks := meanings.get(key.rsplit("/", 1)[0]):
-            m.spoken[asks].append(value)
+        if found := recorded.get(key.rsplit("/", 1)[0]):
+            m.spoken[found.meaning].append((value, found.text))
     for u in development(load_index(work, "eval")):
         m.held_out.append((u.meaning, codes[f"eval/{u.path.name}/0"], u.text))
     return m
@@ -144,13 +146,17 @@ class DialogueMaker:
         """The user's turn, whole."""
         m = self.material
         if spoken and m.spoken[meaning]:
-            codes = m.spoken[meaning][int(rng.integers(len(m.spoken[meaning])))]
-            return self.spoken_turn(add_noise(codes, rng))
+            return self.spoken_turn(add_noise(self.recording(meaning, rng)[0], rng))
         texts = m.written[meaning]
         while True:
             text = rephrase(texts[int(rng.integers(len(texts)))], rng)
             if _plain(text) not in HELD_OUT:
                 return self.prompt.text_turn("user", text)
+
+    def recording(self, meaning: str, rng: Rng) -> Asked:
+        """One of the recordings of a question."""
+        recordings = self.material.spoken[meaning]
+        return recordings[int(rng.integers(len(recordings)))]
 
     def spoken_turn(self, codes: Codes) -> Rows:
         """A user's spoken turn."""
@@ -170,7 +176,8 @@ class DialogueMaker:
 
     def exchange(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
         """A dialogue of one turn."""
-        return self._join([self._turn(question, meaning, spoken_reply)], spoken_reply)
+        prompt = SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT
+        return self._join([self._turn(question, meaning, spoken_reply)], prompt)
 
     def dialogue(self, spoken_reply: bool, turns: int, rng: Rng, spoken_share: float) -> Scored:
         """A random dialogue; the questions are spoken with the given probability."""
@@ -178,16 +185,29 @@ class DialogueMaker:
             self._turn(self.question(m, rng.random() < spoken_share, rng), m, spoken_reply)
             for m in rng.choice(self.meanings, turns, p=self.weights)
         ]
-        return self._join(parts, spoken_reply)
+        return self._join(parts, SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT)
+
+    def transcription(self, turns: int, rng: Rng) -> Scored:
+        """A dialogue in which every spoken question is answered by its own words."""
+        parts, known = [], [k for k in self.meanings if self.material.spoken[k]]
+        for meaning in rng.choice(known, turns):
+            codes, text = self.recording(meaning, rng)
+            body = np.concatenate((self.prompt.text(text), self.prompt.close_turn()))
+            turn = self.spoken_turn(add_noise(codes, rng))
+            parts.append(self._scored(turn, self.prompt.assistant_prefix(False), body))
+        return self._join(parts, TRANSCRIBE_PROMPT)
 
     def _turn(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
-        prefix, body = self.reply(meaning, spoken_reply)
+        return self._scored(question, *self.reply(meaning, spoken_reply))
+
+    @staticmethod
+    def _scored(question: Rows, prefix: Rows, body: Rows) -> Scored:
         marks = np.ones(len(body), bool)
         marks[-1] = False  # the newline after <|im_end|> is the template's
         rows = np.concatenate((question, prefix, body))
         return rows, np.concatenate((np.zeros(len(question) + len(prefix), bool), marks))
 
-    def _join(self, turns: list[Scored], spoken_reply: bool) -> Scored:
-        system = self.prompt.system(SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT)
+    def _join(self, turns: list[Scored], prompt: str) -> Scored:
+        system = self.prompt.system(prompt)
         rows = np.concatenate([system, *(r for r, _ in turns)])
         return rows, np.concatenate([np.zeros(len(system), bool), *(m for _, m in turns)])

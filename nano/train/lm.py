@@ -3,7 +3,8 @@
     python -m nano.train.lm --steps 3000          (after the codes stage)
 
 Text: text -> text trains trunk and text branch. Align: these are frozen, the speech embedding and
-the speech branch learn to join them. Both: everything trains, on all four tasks. `--batch` is in
+the speech branch learn to join them. Both: everything trains, on all four tasks and on writing
+spoken questions down, which is what makes it hear words and not whole sentences. `--batch` is in
 grid rows.
 """
 
@@ -23,6 +24,8 @@ from .dialogues import DialogueMaker, Rows, Scored, gather, lm_config
 from .loop import Plan, settings, train
 
 TEXT_SHARE, ALIGN_SHARE = 0.15, 0.10  # of all steps; the rest trains both
+TASKS = ("spoken", "written", "transcribed")  # replies, and the share of the batches of each
+SHARES = (0.55, 0.25, 0.20)
 
 
 class Trainer:
@@ -41,22 +44,24 @@ class Trainer:
             module.requires_grad_(not frozen)
         self.model.text_lm_head.requires_grad_(not frozen)
 
-    def draw(self, i: int, rng: Rng) -> tuple[bool, float]:
-        """Modality of the replies and share of spoken questions of batch i."""
+    def draw(self, i: int, rng: Rng) -> tuple[str, float]:
+        """Task and share of spoken questions of batch i."""
         if i < self.align_from:
-            return False, 0.0
+            return "written", 0.0
         if i < self.both_from:
-            return True, 0.7
-        return bool(rng.random() < 0.7), 0.85
+            return "spoken", 0.7
+        return str(rng.choice(TASKS, p=SHARES)), 0.85
 
-    def batch(self, spoken_reply: bool, spoken_share: float, rng: Rng) -> list[Scored]:
-        """Dialogues of 1 to 4 turns until the batch holds enough rows."""
-        made, total = [], 0
+    def batch(self, task: str, spoken_share: float, rng: Rng) -> list[Scored]:
+        """Dialogues of as many turns each, 1 to 4, until the batch holds enough rows."""
+        made: list[Scored] = []
+        total, turns = 0, int(rng.integers(1, 5))
         while total < self.rows:
-            turns = int(rng.integers(1, 5))
-            dialogue = self.maker.dialogue(spoken_reply, turns, rng, spoken_share)
-            total += len(dialogue[0])
-            made.append(dialogue)
+            if task == "transcribed":
+                made.append(self.maker.transcription(turns, rng))
+            else:
+                made.append(self.maker.dialogue(task == "spoken", turns, rng, spoken_share))
+            total += len(made[-1][0])
         return made
 
     def step(self, i: int) -> dict[str, Tensor]:
@@ -64,11 +69,10 @@ class Trainer:
             self.freeze(self.align_from <= i < self.both_from)
             self._froze = True
         rng = np.random.default_rng((4, i))
-        spoken_reply, spoken_share = self.draw(i, rng)
-        dialogues = self.batch(spoken_reply, spoken_share, rng)
-        grid, target, scored = collate(dialogues, self.device)
-        loss = self.loss(grid, target, scored, spoken_reply)
-        return {"loss": loss, ("spoken" if spoken_reply else "written"): loss}
+        task, spoken_share = self.draw(i, rng)
+        grid, target, scored = collate(self.batch(task, spoken_share, rng), self.device)
+        loss = self.loss(grid, target, scored, task == "spoken")
+        return {"loss": loss, task: loss}
 
     def loss(self, grid: Tensor, target: Tensor, scored: Tensor, spoken: bool) -> Tensor:
         """Cross-entropy of the reply rows; of both heads where a spoken reply ends."""

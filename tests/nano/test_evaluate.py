@@ -1,0 +1,55 @@
+"""The counts and comparisons of the evaluation, on answers made up for it."""
+
+import pytest
+
+from nano.evaluate import Answer, Tally, paired, summary
+
+
+def answer(number: int, *, right: bool, errors: int = 0, unseen: bool = True) -> Answer:
+    return Answer(
+        question=f"{number}.flac",
+        family="add" if number % 2 else "day_after",
+        unseen=unseen,
+        asked=f"question {number}",
+        heard="" if errors else "five",
+        right=right,
+        errors=errors,
+        words=4,
+    )
+
+
+def test_wrong_answers_count_in_full_and_right_ones_alone() -> None:
+    tally = Tally(
+        answers=[
+            answer(1, right=True),
+            answer(2, right=True, errors=1),
+            answer(3, right=False, errors=4, unseen=False),
+            answer(4, right=True, unseen=False),
+        ]
+    )
+    found = summary(tally)
+    assert found["exact"]["percent"] == 75
+    assert found["exact_apart_from_development"]["percent"] == 100
+    assert found["exact_by_family"] == {"add": 50.0, "day_after": 100.0}
+    assert found["whisper_wer_percent"] == pytest.approx(100 * 5 / 16)
+    assert found["whisper_wer_percent_of_right_answers"] == pytest.approx(100 / 12)
+    assert found["misses"] == ["question 3 -> (nothing)"]
+
+
+def test_without_whisper_there_is_no_word_error_rate() -> None:
+    silent = Answer("1.flac", "add", True, "q", "five", True, 0, 0)
+    assert summary(Tally(answers=[silent]))["whisper_wer_percent"] is None
+
+
+def test_a_pair_is_compared_on_the_questions_both_answered() -> None:
+    mine = {str(i): i % 10 != 0 for i in range(200)}  # 90 %
+    other = {str(i): i % 5 != 0 for i in range(200)} | {"only there": False}  # 80 %
+    found = paired(mine, other)
+    assert found["questions"] == 200
+    assert found["points"] == pytest.approx(10)
+    assert 0 < found["low"] < 10 < found["high"] < 20
+
+
+def test_the_same_answers_do_not_differ() -> None:
+    mine = {str(i): i % 3 == 0 for i in range(50)}
+    assert paired(mine, dict(mine)) == {"questions": 50, "points": 0, "low": 0, "high": 0}
