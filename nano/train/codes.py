@@ -25,7 +25,7 @@ from .tokens import fingerprint, trained_tokenizer
 Codes = NDArray[np.int64]
 TOKENIZER = "made by"  # key of the tokenizer's fingerprint
 # channel 0 is the recording itself, the others are random
-CHANNELS = {"replies": range(1), "eval": range(1), "questions": range(4), "accents": range(1, 3)}
+CHANNELS = {"replies": range(1), "eval": range(1), "questions": range(4), "accents": range(1, 2)}
 
 
 def channel(pcm: Pcm, key: str) -> Pcm:
