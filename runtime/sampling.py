@@ -5,6 +5,10 @@ Deliberate differences from the published code, none of which changes a spoken r
 - in text mode the audio channel gets its pad instead of a sample, so that the speech branch can
   sleep. The sample is never heard or embedded; it would only enter the audio history;
 - in audio mode no text id is drawn, as it is thrown away. The random stream therefore differs.
+
+`min_new_tokens` counts as upstream does, once for each channel: speech may first end with row
+`min_new_tokens`, text with the row after it (contract C.2 steps 2 and 4). All other quirks are
+decided in `antiphon.export.quirks`.
 """
 
 from __future__ import annotations
@@ -68,7 +72,7 @@ class Sampler:
         """A row in text mode from text logits [V] or [1, V]."""
         scores = self._scores(logits, history.seen(TEXT))
         scores[self._tokens.modality_pad] = -np.inf
-        if generated < self.config.min_new_tokens:
+        if generated <= self.config.min_new_tokens:  # stock processors count the rows before it
             scores[list(self._tokens.stops)] = -np.inf
         return (self._draw(scores), self._tokens.audio_pad)
 

@@ -1,8 +1,11 @@
-"""The text tokenizer: `tokenizer.json` of the checkpoint, read by the tokenizers library."""
+"""The text tokenizer: `tokenizer.json` of the checkpoint, read by the tokenizers library.
+
+The library adds nothing and cuts nothing here: no start-of-text, no truncation or padding that the
+file may ask for. Text of the templates may name special tokens, text of turns may not (J.4, C.5).
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,18 +18,21 @@ _REWRITES = {"<|empty|>": ".", "<|end_empty|>": ":"}  # contract C.5
 
 
 class TextTokenizer:
-    """Text to ids and back."""
+    """Text to ids and back. Qwen3's takes a second to read, so its vocabulary is held once."""
 
     def __init__(self, path: Path) -> None:
         """Read tokenizer.json. Raises CorruptFile when the library cannot."""
         try:
-            written = path.read_text(encoding="utf-8")
-            self._tokenizer = Tokenizer.from_str(written)
-            self._plain = Tokenizer.from_str(json.dumps(json.loads(written) | {"added_tokens": []}))
+            self._tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             raise CorruptFile(
                 f"{path.name}: not a tokenizer ({error}); export the bundle again"
             ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._plain = Tokenizer(self._tokenizer.model)  # the same vocabulary, no added tokens
+        self._plain.normalizer = self._tokenizer.normalizer
+        self._plain.pre_tokenizer = self._tokenizer.pre_tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Ids of text. Special tokens written in it become their ids; none are added."""
@@ -39,7 +45,7 @@ class TextTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids, special tokens left out."""
+        """Text of ids, special tokens left out and two placeholders rewritten (contract C.5)."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         for written, meant in _REWRITES.items():
             text = text.replace(written, meant)

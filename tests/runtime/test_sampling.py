@@ -126,7 +126,8 @@ def test_text_rows(
     logits: list[float], config: SamplingConfig, rows: list[tuple[int, int]], generated: int
 ) -> None:
     values = np.array([logits], "f4")
-    hidden = {9} | ({5, 7} if generated < config.min_new_tokens else set())
+    # fewer than min_new_tokens rows before this one, which is number `generated`
+    hidden = {9} | ({5, 7} if generated - 1 < config.min_new_tokens else set())
     allowed = {i: s for i, s in enumerate(logits) if i not in hidden}
     expected = reference(allowed, config, [t for t, _ in rows])
 

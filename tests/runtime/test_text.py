@@ -61,6 +61,19 @@ def test_a_cut_character_is_marked_at_the_end(tokenizer: TextTokenizer) -> None:
     assert set(stream.finish()) == {"\ufffd"}
 
 
+def test_nothing_is_cut_or_filled_up(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    """Whatever the file was saved with (contract B.2: content as it is)."""
+    made = Tokenizer(tokenizer._tokenizer.model)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.enable_truncation(4)
+    made.enable_padding(length=8)
+    made.save(str(tmp_path / "tokenizer.json"))
+    read = TextTokenizer(tmp_path / "tokenizer.json")
+    for encode in (read.encode, read.encode_plain):
+        assert len(encode("abcdef")) == 6
+        assert len(encode("ab")) == 2
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", json.dumps({"model": {"type": "BPE"}})])
 def test_a_broken_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
