@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+_ROWS = 1024  # of a matrix measured at a time
+
 
 def sqnr_db(exact: ArrayLike, approximate: ArrayLike) -> float:
     """Signal to quantization noise ratio over all values; infinite when equal."""
@@ -14,6 +16,24 @@ def sqnr_db(exact: ArrayLike, approximate: ArrayLike) -> float:
     if noise == 0:
         return float("inf")
     return 10 * float(np.log10(power / noise)) if power else float("-inf")
+
+
+def output_sqnr_db(exact: ArrayLike, approximate: ArrayLike, hessian: ArrayLike) -> float:
+    """Signal to noise ratio of the outputs of a matrix [O, I] for inputs of moments H [I, I].
+
+    tr(W H Wᵀ) over tr(E H Eᵀ), E = W - approximate; see `hessian.Hessian`. Infinite when equal.
+    """
+    h = np.asarray(hessian)
+    signal = np.asarray(exact, h.dtype)
+    power, noise = 0.0, 0.0
+    for start in range(0, len(signal), _ROWS):
+        w = signal[start : start + _ROWS]
+        e = w - np.asarray(approximate)[start : start + _ROWS]
+        power += float(np.multiply(w @ h, w).sum(dtype=np.float64))
+        noise += float(np.multiply(e @ h, e).sum(dtype=np.float64))
+    if noise <= 0:
+        return float("inf")
+    return 10 * float(np.log10(power / noise)) if power > 0 else float("-inf")
 
 
 def cosine(exact: ArrayLike, approximate: ArrayLike) -> float:

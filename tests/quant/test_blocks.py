@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from antiphon.quant.blocks import Quantized, dequantize, pack_int4, quantize, unpack_int4
+from antiphon.quant.blocks import (
+    Quantized,
+    dequantize,
+    pack_int4,
+    pack_outputs,
+    quantize,
+    unpack_int4,
+)
 from antiphon.quant.schemes import INT4_B32, INT8, INT8_ROW, SCHEMES, QuantError, scheme
 
 CODED = [s.name for s in SCHEMES.values() if s.quantized]
@@ -65,6 +72,12 @@ def test_packing_is_undone(codes):
 
 def test_packing_puts_the_first_code_in_the_low_half():
     assert pack_int4(np.array([1, -1], np.int8)).tolist() == [0xF1]
+
+
+def test_golden_bytes_of_a_matrix():
+    codes = np.array([[1, -2, 3], [-4, 5, -8]], np.int8)  # [O, I]; two outputs share a byte
+    assert pack_outputs(codes).tolist() == [[0xC1, 0x5E, 0x83]]
+    assert pack_int4(np.ascontiguousarray(codes.T)).tolist() == [0xC1, 0x5E, 0x83]
 
 
 def test_a_block_must_divide_the_inputs():
