@@ -23,7 +23,7 @@ from .bundle_files import Voice, read_array, read_table, read_voice
 from .embeddings import Embeddings
 from .engine_check import check_engine
 from .errors import BundleError, ConfigError, CorruptFile
-from .manifest import ENGINES, FileEntry, Manifest
+from .manifest import ENGINES, OPTIONAL_ENGINES, FileEntry, Manifest
 
 if TYPE_CHECKING:  # loading it takes as long as everything else here
     from .backend import Engine
@@ -51,9 +51,13 @@ class Bundle:
         Raises BundleError or one of its kinds, naming the file and the way out.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         if absent := [name for name in ENGINES if name not in manifest.engines]:
             raise CorruptFile(f"{MANIFEST}: no engine {', '.join(absent)}; export the bundle again")
+        if foreign := sorted(manifest.engines.keys() - {*ENGINES, *OPTIONAL_ENGINES}):
+            raise CorruptFile(
+                f"{MANIFEST}: unknown engine {', '.join(foreign)[:80]}; export the bundle again"
+            )
         if not manifest.voices:
             raise CorruptFile(f"{MANIFEST}: no voice; export the bundle again")
         for entry in manifest.files:
@@ -127,7 +131,8 @@ class Bundle:
         return read_voice(self.path / m.voices[name].file, m.flow, m.encoder.code_count)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, parsed and checked; no other file is looked at. Errors as `open`."""
     path = folder / MANIFEST
     try:
         status = path.lstat()

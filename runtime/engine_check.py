@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .errors import CorruptFile
+from .fbank import BINS as FBANK_BINS
 from .manifest import EngineEntry, Manifest
 from .onnx_file import OnnxFacts, read_facts
 from .tensors import TensorSpec
@@ -33,6 +34,9 @@ def check_engine(folder: Path, name: str, manifest: Manifest) -> None:
         ("outputs", entry.outputs, facts.outputs),
     ):
         _check_same(f"{file}: {kind}", declared, found)
+    if name == "speaker":
+        _check_speaker(file, facts, manifest.flow.speaker_dim)
+        return
     inputs, outputs = needed(name, manifest)
     for prefix in {"flow_encoder": ("token_", "frame_"), "vocoder": ()}.get(name, ("",)):
         caches = _caches(prefix, entry, manifest, name)
@@ -71,6 +75,28 @@ def _check_same(what: str, declared: tuple[TensorSpec, ...], found: list[TensorS
             )
     if len(declared) != len(found):
         raise CorruptFile(f"{what}: {len(found)}, the manifest says {len(declared)}; {_WAY_OUT}")
+
+
+def _check_speaker(file: str, facts: OnnxFacts, speaker_dim: int) -> None:
+    """The one engine that is not ours: names are free, sizes may be symbols (contract G).
+
+    A file may also leave the shape of its output unsaid; what comes out is checked at enrolment.
+    """
+    given, made = facts.inputs, facts.outputs[:1]  # further outputs are ignored
+    fits = len(given) == 1 and _may_be(given[0], (1, "T", FBANK_BINS))
+    if not (fits and made and (not made[0].shape or _may_be(made[0], (1, speaker_dim)))):
+        got = ", ".join(f"{s.dtype}{list(s.shape)}" for s in (*given[:4], *made))
+        raise CorruptFile(
+            f"{file}: {got or 'nothing'}, expected one input float32[1, T, {FBANK_BINS}] and an "
+            f"output float32[1, {speaker_dim}]; {_WAY_OUT}"
+        )
+
+
+def _may_be(spec: TensorSpec, wanted: Shape) -> bool:
+    """Float32 of the same rank; a symbol, or the number that `wanted` has there."""
+    return (spec.dtype, len(spec.shape)) == ("float32", len(wanted)) and all(
+        isinstance(s, str) or s == n for s, n in zip(spec.shape, wanted, strict=True)
+    )
 
 
 def _check_shapes(what: str, specs: tuple[TensorSpec, ...], shapes: Shapes) -> None:

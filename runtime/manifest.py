@@ -24,6 +24,7 @@ ENGINES = (
     "flow_step",
     "vocoder",
 )
+OPTIONAL_ENGINES = ("speaker",)  # without it no voice can be added (contract G)
 _PLAIN_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,99}/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _MAX_SIZE = 1 << 30
 _MOST = {  # of what we would make as many arrays of, or calls
