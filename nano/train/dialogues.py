@@ -26,6 +26,7 @@ from ..text import SPECIALS
 from .codes import Codes, load_codes
 from .corpus import Rng, development, load_index
 from .flow import CONFIG as FLOW
+from .silence import Silences, listen_to_silence
 from .tokens import fingerprint, trained_tokenizer
 
 Rows = NDArray[np.int64]
@@ -73,11 +74,13 @@ class Material:
     reply_codes: dict[str, Codes] = field(default_factory=dict)
     reply_text: dict[str, str] = field(default_factory=dict)
     held_out: list[tuple[str, Codes, str]] = field(default_factory=list)  # meaning, codes, text
+    silences: Silences | None = None
 
 
 def gather(work: Path) -> Material:
     """Everything spoken and written, from WORK/train/codes.npz."""
-    codes, m = load_codes(work, fingerprint(trained_tokenizer(work))), Material()
+    tokenizer = trained_tokenizer(work)
+    codes, m = load_codes(work, fingerprint(tokenizer)), Material()
     if not codes:
         raise SystemExit("no codes of this tokenizer: run python -m nano.train.codes first")
     for meaning in MEANINGS:
@@ -93,6 +96,7 @@ def gather(work: Path) -> Material:
             m.spoken[found.meaning].append((value, found.text))
     for u in development(load_index(work, "eval")):
         m.held_out.append((u.meaning, codes[f"eval/{u.path.name}/0"], u.text))
+    m.silences = listen_to_silence(work, tokenizer)
     return m
 
 
@@ -146,7 +150,7 @@ class DialogueMaker:
         """The user's turn, whole."""
         m = self.material
         if spoken and m.spoken[meaning]:
-            return self.spoken_turn(add_noise(self.recording(meaning, rng)[0], rng))
+            return self.spoken_turn(self.as_heard(self.recording(meaning, rng)[0], rng))
         texts = m.written[meaning]
         while True:
             text = rephrase(texts[int(rng.integers(len(texts)))], rng)
@@ -157,6 +161,11 @@ class DialogueMaker:
         """One of the recordings of a question."""
         recordings = self.material.spoken[meaning]
         return recordings[int(rng.integers(len(recordings)))]
+
+    def as_heard(self, codes: Codes, rng: Rng) -> Codes:
+        """Codes of a question with the noise and the silences of a real turn."""
+        noisy, silences = add_noise(codes, rng), self.material.silences
+        return silences.around(noisy, rng) if silences else noisy
 
     def spoken_turn(self, codes: Codes) -> Rows:
         """A user's spoken turn."""
@@ -193,7 +202,7 @@ class DialogueMaker:
         for meaning in rng.choice(known, turns):
             codes, text = self.recording(meaning, rng)
             body = np.concatenate((self.prompt.text(text), self.prompt.close_turn()))
-            turn = self.spoken_turn(add_noise(codes, rng))
+            turn = self.spoken_turn(self.as_heard(codes, rng))
             parts.append(self._scored(turn, self.prompt.assistant_prefix(False), body))
         return self._join(parts, TRANSCRIBE_PROMPT)
 
