@@ -23,12 +23,17 @@ from .errors import (
 if TYPE_CHECKING:
     from .audio_ring import AudioRing
     from .bundle import Bundle
+    from .conversation import Conversation
+    from .duplex import DuplexSession
+    from .duplex_config import DuplexConfig
+    from .duplex_event import Activity, Event, Kind
     from .encoder import SpeechEncoder
     from .flow import FlowDecoder
     from .history import History
     from .lm import LanguageModel
     from .manifest import Manifest, SamplingConfig, SpecialTokens
     from .metrics import TurnMetrics
+    from .playback import Playback
     from .prompt import PromptBuilder
     from .reply import Ending, Reply
     from .resample import Resampler
@@ -37,19 +42,28 @@ if TYPE_CHECKING:
     from .session import Session
     from .session_config import SessionConfig
     from .text import TextStream, TextTokenizer
+    from .turn_taking import TurnConfig
+    from .vad import VoiceDetector
     from .vocoder import Vocoder
     from .voice import SpeechDecoder
 
 _HOME = {
+    "Activity": "duplex_event",
     "AudioRing": "audio_ring",
     "Bundle": "bundle",
+    "Conversation": "conversation",
+    "DuplexConfig": "duplex_config",
+    "DuplexSession": "duplex",
     "Ending": "reply",
+    "Event": "duplex_event",
     "FlowDecoder": "flow",
     "History": "history",
     "Job": "scheduler",
+    "Kind": "duplex_event",
     "LanguageModel": "lm",
     "Manifest": "manifest",
     "Mode": "sampling",
+    "Playback": "playback",
     "PromptBuilder": "prompt",
     "Reply": "reply",
     "Resampler": "resample",
@@ -62,11 +76,14 @@ _HOME = {
     "SpeechEncoder": "encoder",
     "TextStream": "text",
     "TextTokenizer": "text",
+    "TurnConfig": "turn_taking",
     "TurnMetrics": "metrics",
     "Vocoder": "vocoder",
+    "VoiceDetector": "vad",
 }
 
 __all__ = [
+    "Activity",
     "AntiphonError",
     "AudioDeviceError",
     "AudioError",
@@ -75,14 +92,20 @@ __all__ = [
     "BundleError",
     "CapacityError",
     "ConfigError",
+    "Conversation",
     "CorruptFile",
+    "DuplexConfig",
+    "DuplexSession",
     "Ending",
+    "Event",
     "FlowDecoder",
     "History",
     "Job",
+    "Kind",
     "LanguageModel",
     "Manifest",
     "Mode",
+    "Playback",
     "PromptBuilder",
     "Reply",
     "Resampler",
@@ -95,9 +118,11 @@ __all__ = [
     "SpeechEncoder",
     "TextStream",
     "TextTokenizer",
+    "TurnConfig",
     "TurnMetrics",
     "VersionMismatch",
     "Vocoder",
+    "VoiceDetector",
 ]
 
 

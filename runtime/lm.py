@@ -90,6 +90,11 @@ class LanguageModel:
         return self._trunk.ring.length
 
     @property
+    def turns(self) -> tuple[int, ...]:
+        """Where turns begin, those evicted too: what `begin_turn` was told."""
+        return tuple(self._turns)
+
+    @property
     def free(self) -> int:
         """Rows that fit before the oldest one is forgotten."""
         return self._trunk.ring.free

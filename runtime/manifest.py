@@ -231,6 +231,7 @@ class Manifest:
     noise: FileEntry  # float32 [M, T], the flow's start noise (contract E.6)
     voices: dict[str, FileEntry]  # the first one is the default
     sources: dict[str, str] = field(default_factory=dict)  # where it came from: words, hashes
+    quality: dict[str, str | int | float] = field(default_factory=dict)  # by `antiphon eval`
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:

@@ -34,6 +34,7 @@ class Reply:
     chunks: list[Pcm] = field(default_factory=list)  # their samples, 24 kHz, as they come
     text: str = ""  # whole characters only, until the end
     ending: Ending | None = None  # None: rows are still to come
+    begun: bool = False  # something of it was handed on: sound, or text if it is written
     finished: bool = False  # all rows and all samples are there, or it was cancelled
     heard_codes: int | None = None  # of a cancelled reply: what the history keeps
 
@@ -53,7 +54,10 @@ class Reply:
 
     def delivered(self) -> None:
         """What there is was handed on, unless that is over."""
-        if self.chunks and self.ending is not Ending.CANCELLED:
+        if self.ending is Ending.CANCELLED:
+            return
+        self.begun |= bool(self.chunks if self.spoken else self.text)
+        if self.chunks:
             self.metrics.happened("first_sample")
 
     def drop(self) -> None:

@@ -10,13 +10,13 @@ waits for longer than one job: not the next block of sound, not a cancel.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .audio_ring import AudioRing
+from .audio_ring import AudioRing, Pcm
 from .bundle import Bundle
-from .encoder import MAX_CODES
+from .conversation import Conversation
 from .errors import AntiphonError
 from .metrics import Clock, TurnMetrics
 from .outlet import Outlet
@@ -27,10 +27,8 @@ from .session_config import SessionConfig
 from .stages import Stages
 from .text import TextStream
 from .thinker import CLOSING_ROWS, Thinker
-from .user_turn import UserTurn, checked, make_room
+from .user_turn import UserTurn, checked, make_room, next_rows
 from .voice import SpeechDecoder
-
-Pcm = NDArray[np.float32]
 
 POLL_S = 0.005  # how often `run_reply` looks whether something was played
 
@@ -44,12 +42,15 @@ class Session:
         config: SessionConfig | None = None,
         *,
         playback: AudioRing | None = None,
+        heard: Callable[[], int] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Load the engines and run the system turn.
 
         playback  where reply samples go, at the vocoder's rate; the voice pauses while it holds
                   enough. None: the caller takes them from the reply, and nothing pauses
+        heard     index of the next sample of `playback` to leave the loudspeaker; by default
+                  that of the next to leave the ring
         """
         self.config = config or SessionConfig()
         self.playback, self._clock = playback, clock
@@ -57,7 +58,7 @@ class Session:
         self._code_samples = m.flow.mel_per_token * m.vocoder.samples_per_frame
         self._stages = Stages.load(bundle, self.config)
         self._lm, self._voice = self._stages.lm, self._stages.voice
-        self._outlet = Outlet(playback)
+        self.outlet = Outlet(playback, heard)
         self.reset()
 
     def reset(self) -> None:
@@ -74,6 +75,14 @@ class Session:
         self._lm.prefill(self._stages.system)
         self._spare_rows = self._lm.free // 4
 
+    def restore(self, saved: Conversation) -> None:
+        """Go on with a saved `conversation`. Errors as `Conversation.check`."""
+        saved.check(self._stages.system, self.manifest.lm)
+        self.reset()
+        for rows in saved.newest(self._lm.free - self._spare_rows):
+            self._lm.begin_turn()
+            self._lm.prefill(rows)
+
     # what the user does
 
     def listen(self, pcm: Pcm) -> None:
@@ -83,8 +92,8 @@ class Session:
         (barge-in); one that was only prepared is taken back, and its turn goes on.
         """
         block = checked(pcm)
-        if self._outlet.held:
-            self._resume()
+        if self.outlet.held:
+            self.take_back()
         turn = self._turn or self._open_turn(None)
         if turn.ended:
             raise AntiphonError("this turn has ended; step() until the reply begins, or cancel()")
@@ -105,25 +114,44 @@ class Session:
         and `listen` takes everything back. Where no turn is being given it does nothing.
         """
         turn = self._turn
-        if self._outlet.held or (turn is not None and turn.ended):
+        if self.outlet.held or (turn is not None and turn.ended):
             if commit:
                 self.commit()
         elif turn is not None or commit:
             turn = turn or self._open_turn(None)
             turn.end(self.manifest.encoder.samples_per_code)
-            self._outlet.held = not commit
+            self.outlet.held = not commit
             self.metrics.happened("question_end")
 
     def commit(self) -> None:
         """The prepared reply is wanted: let it be played."""
-        self._outlet.held = False
-        self._deliver()
+        self.outlet.held = False
+        self.outlet.deliver(self.reply)
+
+    def take_back(self) -> bool:
+        """The user goes on after all: the end of the turn and the reply to it never happened.
+
+        Returns False, and changes nothing, unless a reply to a spoken turn is on its way, or not
+        yet heard to its end.
+        """
+        turn = self._turn or self._answered
+        if turn is None or turn.text is not None or not (self.outlet.held or self.replying):
+            return False
+        if self._turn is None and turn.mark is not None:
+            self._lm.rewind(self._lm.length - turn.mark_rows)
+            self._stages.encoder.restore(turn.mark)
+        if self.reply:
+            self.reply.drop()
+        self._silence()
+        self.metrics.moments.clear()
+        turn.ended, self._turn, self.reply = False, turn, None
+        return True
 
     def cancel(self, heard_samples: int | None = None) -> None:
         """Stop now: drop the user's turn if one is open, else end the reply.
 
-        Of a spoken reply the history keeps what was heard: `heard_samples`, by default what was
-        read from the playback ring, or everything made where there is none. A reply of which
+        Of a spoken reply the history keeps what was heard: `heard_samples`, by default what has
+        left the loudspeaker, or everything made where there is no playback ring. A reply of which
         nothing was heard, or that was only prepared, never happened.
         """
         if self._turn is not None:
@@ -132,9 +160,9 @@ class Session:
             self._stages.encoder.reset()
             self._silence()
             return
-        reply, thinker, held = self.reply, self._thinker, self._outlet.held
+        reply, thinker, held = self.reply, self._thinker, self.outlet.held
         if reply and thinker:
-            samples = self._outlet.played if heard_samples is None else heard_samples
+            samples = self.outlet.heard if heard_samples is None else heard_samples
             codes = reply.heard(samples, self._code_samples)
             self._silence()
             if held or not reply.finished or codes < len(reply.codes):
@@ -150,6 +178,18 @@ class Session:
         return self._lm.history.rows
 
     @property
+    def conversation(self) -> Conversation:
+        """A copy of the rows, to be saved and given to `restore`."""
+        return Conversation(self.rows.copy(), self._lm.turns)
+
+    @property
+    def replying(self) -> bool:
+        """Whether a reply that is wanted is on its way, or not yet heard to its end."""
+        turn, reply, outlet = self._turn, self.reply, self.outlet
+        going = turn.ended if turn else bool(reply and (not reply.finished or outlet.unheard))
+        return going and not outlet.held
+
+    @property
     def state(self) -> SchedulerState:
         """What the scheduler looks at."""
         turn, reply = self._turn, self.reply
@@ -158,7 +198,7 @@ class Session:
             thinking=self._thinker is not None and not self._thinker.done,
             unspoken_codes=reply.unspoken(self._code_samples) if reply else 0,
             speakable=self._speaking,
-            playback_ms=1000 * self._outlet.unplayed / self.manifest.vocoder.sample_rate_hz,
+            playback_ms=1000 * self.outlet.unplayed / self.manifest.vocoder.sample_rate_hz,
             untidy=self._crowded or self._lm.owed > self.config.chunk_rows // 4,
         )
 
@@ -177,12 +217,12 @@ class Session:
             self._speak(self._voice, self.reply)
         elif job is Job.TIDY:
             self._tidy()
-        self._deliver()
+        self.outlet.deliver(self.reply)
         return job
 
     def run_reply(self) -> Reply:
         """End the turn and step until the reply is complete. A playback ring has to be read."""
-        if self._outlet.held or (self._turn is not None and not self._turn.ended):
+        if self.outlet.held or (self._turn is not None and not self._turn.ended):
             self.end_turn()
         while self._turn is not None or (self.reply is not None and not self.reply.finished):
             if self.step() is Job.WAIT:
@@ -194,40 +234,18 @@ class Session:
     def _hear(self, turn: UserTurn) -> None:
         """Encode a piece of what waits and run its rows; after the last one the reply begins."""
         try:
-            new, closing = self._rows_of(turn)
+            rows, closing = next_rows(turn, self._stages, self.metrics)
             with self.metrics.stage("prefill"):
-                make_room(self._lm, turn, len(new) + (CLOSING_ROWS + 1 if closing else 0))
-                self._lm.prefill(new)
+                make_room(self._lm, turn, len(rows) + (CLOSING_ROWS + 1 if closing else 0))
+                self._lm.prefill(rows)
         except AntiphonError:  # half a turn makes no sense
             self.cancel()
             raise
         if closing:
-            self._begin_reply(turn)
-
-    def _rows_of(self, turn: UserTurn) -> tuple[Grid, bool]:
-        """The rows of the next piece of the turn, and whether they close it."""
-        prompt, encoder, text, rows = self._stages.prompt, self._stages.encoder, turn.text, []
-        if not turn.opened:
-            rows.append(prompt.user_open() if text is None else prompt.text_turn("user", text))
-            turn.opened = True
-        if text is None:
-            with self.metrics.stage("encoder"):
-                codes = encoder.push(turn.take(MAX_CODES * self.manifest.encoder.samples_per_code))
-            rows.append(prompt.speech_rows(codes))
-        closing = turn.ended and not turn.waiting
-        if closing and text is None:
-            turn.mark, turn.mark_rows = encoder.mark(), self._lm.length + sum(map(len, rows))
-            with self.metrics.stage("encoder"):
-                rows += [prompt.speech_rows(encoder.finish()), prompt.user_close_speech()]
-        if closing:
-            rows.append(self._stages.prefix)
-        return np.concatenate(rows), closing
-
-    def _begin_reply(self, turn: UserTurn) -> None:
-        self._turn, self._answered = None, turn
-        self._thinker = self._stages.thinker()
-        self.reply = Reply(bool(self._voice), self.metrics, TextStream(self._stages.text))
-        self.metrics.happened("prefilled")
+            self._turn, self._answered = None, turn
+            self._thinker = self._stages.thinker()
+            self.reply = Reply(bool(self._voice), self.metrics, TextStream(self._stages.text))
+            self.metrics.happened("prefilled")
 
     def _think(self, thinker: Thinker, reply: Reply) -> None:
         """Make one row; a code goes to the voice, which does nothing with it yet."""
@@ -252,7 +270,7 @@ class Session:
             self.metrics.happened("first_mel", before)  # samples are one call behind their mel
             self.metrics.spoken_s += len(pcm) / self.manifest.vocoder.sample_rate_hz
             reply.chunks.append(pcm)
-            self._outlet.put(pcm)
+            self.outlet.put(pcm)
         reply.settle(speaking=self._speaking)
 
     def _tidy(self) -> None:
@@ -266,11 +284,6 @@ class Session:
     def _speaking(self) -> bool:
         return self._voice is not None and self._voice.ready
 
-    def _deliver(self) -> None:
-        self._outlet.deliver()
-        if self.reply and not self._outlet.held:
-            self.reply.delivered()
-
     def _open_turn(self, text: str | None) -> UserTurn:
         self.cancel()
         self._silence()
@@ -279,22 +292,9 @@ class Session:
         self._turn = UserTurn(start=self._lm.length, text=text)
         return self._turn
 
-    def _resume(self) -> None:
-        """The user goes on after all: the end of the turn and the prepared reply never happened."""
-        turn = self._turn or self._answered
-        assert turn is not None
-        if self._turn is None and turn.mark is not None:
-            self._lm.rewind(self._lm.length - turn.mark_rows)
-            self._stages.encoder.restore(turn.mark)
-        if self.reply:
-            self.reply.drop()
-        self._silence()
-        self.metrics.moments.clear()
-        turn.ended, self._turn, self.reply = False, turn, None
-
     def _silence(self) -> None:
         """No reply is being made or played."""
         self._thinker = None
-        self._outlet.silence()
+        self.outlet.silence()
         if self._voice:
             self._voice.reset()

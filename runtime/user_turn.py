@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoder import EncoderMark
+from .encoder import MAX_CODES, EncoderMark
 from .errors import AudioError, CapacityError
 from .lm import LanguageModel
+from .metrics import TurnMetrics
+from .prompt import Grid
+from .stages import Stages
 
 Pcm = NDArray[np.float32]
 
@@ -65,6 +68,26 @@ class UserTurn:
             taken.append(head)
             count += len(head)
         return np.concatenate(taken)
+
+
+def next_rows(turn: UserTurn, stages: Stages, metrics: TurnMetrics) -> tuple[Grid, bool]:
+    """The rows [n, 2] of the next piece of the turn, and whether they close it."""
+    prompt, encoder, text, rows = stages.prompt, stages.encoder, turn.text, []
+    if not turn.opened:
+        rows.append(prompt.user_open() if text is None else prompt.text_turn("user", text))
+        turn.opened = True
+    if text is None:
+        with metrics.stage("encoder"):
+            codes = encoder.push(turn.take(MAX_CODES * stages.manifest.encoder.samples_per_code))
+        rows.append(prompt.speech_rows(codes))
+    closing = turn.ended and not turn.waiting
+    if closing and text is None:
+        turn.mark, turn.mark_rows = encoder.mark(), stages.lm.length + sum(map(len, rows))
+        with metrics.stage("encoder"):
+            rows += [prompt.speech_rows(encoder.finish()), prompt.user_close_speech()]
+    if closing:
+        rows.append(stages.prefix)
+    return np.concatenate(rows), closing
 
 
 def make_room(lm: LanguageModel, turn: UserTurn, rows: int) -> None:

@@ -105,6 +105,15 @@ def set_default_voice(folder: Path, name: str) -> Manifest:
         return _save(folder, replace(manifest, voices=voices))
 
 
+def set_quality(folder: Path, quality: dict[str, str | int | float]) -> Manifest:
+    """State what an evaluation found; returns the new manifest.
+
+    Raises BundleError when the folder cannot be written.
+    """
+    with _editing(folder) as manifest:
+        return _save(folder, replace(manifest, quality=quality))
+
+
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.json` in one step."""
     text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)

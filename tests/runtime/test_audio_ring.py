@@ -90,14 +90,14 @@ def test_what_is_flushed_in_the_middle_of_a_read_is_not_taken_for_what_follows()
     def silence_and_speak() -> None:
         outlet.silence()
         outlet.put(np.full(4, 2, "f4"))
-        outlet.deliver()
+        outlet.deliver(None)
 
     ring._buf.interruption = silence_and_speak
     out = np.empty(6, np.float32)
     assert ring.read(out) == 6
-    assert outlet.played == 0
+    assert outlet.heard == 0
     assert (ring.read(out), out.tolist()) == (4, [2, 2, 2, 2, 0, 0])
-    assert outlet.played == 4
+    assert outlet.heard == 4
 
 
 def test_an_empty_ring_is_refused() -> None:
