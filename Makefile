@@ -6,12 +6,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 INPUTS := pyproject.toml constraints.txt hatch_build.py
 ARGS ?=
 
-.PHONY: help demo test check clean
+MINUTES ?= 30
+
+.PHONY: help demo test check soak clean
 
 help:
 	@echo "make demo    ask the bundled model a spoken question; needs no sound device"
 	@echo "make test    run the tests (ARGS='-m gpu' passes options to pytest)"
 	@echo "make check   format, lint, types, import rules"
+	@echo "make soak    talk with the bundled model for MINUTES=$(MINUTES), through virtual sound devices"
 	@echo "make clean   remove the environment and all caches"
 
 demo: $(VENV)/runtime.stamp
@@ -40,6 +43,10 @@ $(VENV)/dev.stamp: $(VENV)/runtime.stamp
 	@echo 'installing the export and test tools into $(VENV); PyTorch takes a while'
 	@$(PIP) --editable '.[cpu,export,dev]'
 	touch $@
+
+soak: $(VENV)/dev.stamp
+	@$(PIP) --editable '.[audio]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/virtual_devices.sh python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .dev build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage htmlcov

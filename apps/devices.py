@@ -1,7 +1,6 @@
-"""Microphone and loudspeaker: what there is, and streams whose callbacks only copy samples.
+"""Microphones and loudspeakers: what there is, and which one at which rate.
 
-`antiphon devices` needs nothing but PortAudio. A stream runs at the rate of the model if the
-device can, else at the device's own rate, and the samples are converted outside the callback.
+`antiphon devices` needs nothing but PortAudio.
 """
 
 from __future__ import annotations
@@ -10,45 +9,30 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from antiphon.runtime.audio_ring import AudioRing
 from antiphon.runtime.errors import AudioDeviceError
-from antiphon.runtime.resample import Resampler
 
-Pcm = NDArray[np.float32]
+from .device_thread import DeviceThread
+
 Kind = Literal["input", "output"]
 
 BLOCK_MS = 10  # left to itself, PortAudio asks for a few samples at a time
-CAPTURE_S = 10  # of microphone sound that may wait while an engine is busy
-AHEAD_MS = 200  # of converted sound that waits for the loudspeaker
+CHANNELS = (1, 2)  # tried in turn: some devices know no mono
 WAY_OUT = "`antiphon devices` lists what there is"
 
 
 def run(args: argparse.Namespace) -> int:
+    """The command."""
+    return show(as_json=args.json)
+
+
+def show(*, as_json: bool = False) -> int:
     """Print all devices; the defaults are marked."""
-    with _quiet():
-        sd = load_sounddevice()
-        found, defaults = list(sd.query_devices()), list(sd.default.device)
-    rows = [
-        {
-            "number": number,
-            "name": device["name"],
-            "inputs": device["max_input_channels"],
-            "outputs": device["max_output_channels"],
-            "rate_hz": int(device["default_samplerate"]),
-            "default": [
-                k for k, d in zip(("input", "output"), defaults, strict=True) if d == number
-            ],
-        }
-        for number, device in enumerate(found)
-    ]
-    if args.json:
+    rows = DeviceThread().call(_list)
+    if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return 0
     for row in rows:
@@ -64,6 +48,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _list() -> list[dict[str, Any]]:
+    with quiet():
+        sd = load_sounddevice()
+        found, defaults = list(sd.query_devices()), list(sd.default.device)
+    return [
+        {
+            "number": number,
+            "name": device["name"],
+            "inputs": device["max_input_channels"],
+            "outputs": device["max_output_channels"],
+            "rate_hz": int(device["default_samplerate"]),
+            "default": [
+                k for k, d in zip(("input", "output"), defaults, strict=True) if d == number
+            ],
+        }
+        for number, device in enumerate(found)
+    ]
+
+
 def load_sounddevice() -> Any:
     """The sounddevice module. Raises AudioDeviceError saying what to install."""
     try:
@@ -77,17 +80,37 @@ def load_sounddevice() -> Any:
             "the PortAudio library was not found; install it, on Debian and Ubuntu: "
             "apt install libportaudio2"
         ) from error
+    except Exception as error:  # PortAudioError, of a module that did not load
+        raise AudioDeviceError(
+            f"PortAudio does not start: {reason(error)}; restart the sound service"
+        ) from error
     return sounddevice
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a device; `name` is a number or part of a name, None the default."""
+
+    kind: Kind
+    name: str | None
+    rate_hz: int  # of the model
+    device_rate_hz: int | None = None  # demanded of the device; None: the model's where it can
+
+    @property
+    def rates_hz(self) -> tuple[int, ...]:
+        """What the device may run at, best first; its own default comes after these."""
+        return (self.rate_hz,) if self.device_rate_hz is None else (self.device_rate_hz,)
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
-    """A device chosen for one direction, and the rate it will run at."""
+    """A device chosen for one direction, and how it will run."""
 
     kind: Kind
     number: int
     name: str
     rate_hz: int
+    channels: int = 1
 
     @property
     def block(self) -> int:
@@ -95,153 +118,67 @@ class Port:
         return self.rate_hz * BLOCK_MS // 1000
 
 
-def choose(sd: Any, kind: Kind, device: str | None, rate_hz: int) -> Port:
-    """Find a device by number or part of its name, the default unless named.
+def choose(sd: Any, wanted: Wanted) -> Port:
+    """Find the device and a rate that it offers.
 
-    Raises AudioDeviceError when there is none, or when it offers neither `rate_hz` nor its own
-    default rate.
+    Raises AudioDeviceError when there is none, or when it offers neither the rate wanted nor,
+    unless one was demanded, its own default.
     """
-    wanted = int(device) if device is not None and device.isdecimal() else device
-    check = sd.check_input_settings if kind == "input" else sd.check_output_settings
-    reason: Exception | None = None
-    with _quiet():
+    kind, name = wanted.kind, wanted.name
+    with quiet():
         try:
-            info = sd.query_devices(wanted, kind)
+            info = sd.query_devices(_key(sd, name), kind)
         except (ValueError, sd.PortAudioError) as error:
-            which = f"{kind} {device!r}" if device is not None else f"default {kind}"
-            raise AudioDeviceError(f"no {which}: {_reason(error)}; {WAY_OUT}") from error
-        for rate in (rate_hz, int(info["default_samplerate"])):
+            if name is None:
+                raise AudioDeviceError(
+                    f"no default {kind}; plug one in, or name one with --{kind}; {WAY_OUT}"
+                ) from error
+            raise AudioDeviceError(f"no {kind} {name!r}: {reason(error)}; {WAY_OUT}") from error
+        return _offered(sd, wanted, info)
+
+
+def _key(sd: Any, name: str | None) -> str | int | None:
+    """A name that is exactly a device's is that device's, whichever others contain it."""
+    if name is None or name.isdecimal():
+        return None if name is None else int(name)
+    same = [number for number, found in enumerate(sd.query_devices()) if found["name"] == name]
+    return same[0] if same else name
+
+
+def _offered(sd: Any, wanted: Wanted, info: Any) -> Port:
+    check = sd.check_input_settings if wanted.kind == "input" else sd.check_output_settings
+    own = () if wanted.device_rate_hz is not None else (int(info["default_samplerate"]),)
+    refused: Exception | None = None
+    for rate in (*wanted.rates_hz, *own):
+        for channels in CHANNELS:
             try:
-                check(device=info["index"], channels=1, dtype="float32", samplerate=rate)
-                return Port(kind, info["index"], info["name"], rate)
+                check(device=info["index"], channels=channels, dtype="float32", samplerate=rate)
+                return Port(wanted.kind, info["index"], info["name"], rate, channels)
             except sd.PortAudioError as error:
-                reason = error
-    raise _unusable(info["name"], kind, reason)
+                refused = refused or error
+    raise unusable(info["name"], wanted.kind, refused)
 
 
-class Microphone:
-    """Samples of the microphone at `rate_hz`, gathered by a callback."""
-
-    def __init__(self, sd: Any, port: Port, rate_hz: int) -> None:
-        self.port = port
-        self.overruns = 0  # times that samples were lost
-        self._ring = AudioRing(port.rate_hz * CAPTURE_S)
-        self._resampler = Resampler(port.rate_hz, rate_hz)
-        self._stream = _open(sd, sd.InputStream, port, self._on_input)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def _on_input(self, block: Pcm, samples: int, _time: Any, status: Any) -> None:
-        stored = self._ring.write(block[:, 0])
-        if status.input_overflow or stored < samples:
-            self.overruns += 1
-
-    def read(self) -> Pcm:
-        """Everything heard since the last call. Raises AudioDeviceError once the device is gone."""
-        _check_alive(self._stream, self.port)
-        block = np.empty(len(self._ring), np.float32)
-        self._ring.read(block)
-        return self._resampler.push(block)
-
-
-class Loudspeaker:
-    """Plays what is in `source`, at `rate_hz`; silence when there is nothing."""
-
-    def __init__(self, sd: Any, port: Port, source: AudioRing, rate_hz: int) -> None:
-        self.port = port
-        self.expecting = False  # whether missing samples would be heard as a gap
-        self.underruns = 0  # times that samples were missing
-        self._source, self._rate_hz = source, rate_hz
-        self._resampler = None if port.rate_hz == rate_hz else Resampler(rate_hz, port.rate_hz)
-        self._ring = AudioRing(port.rate_hz) if self._resampler else source
-        self._stream = _open(sd, sd.OutputStream, port, self._on_output)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def _on_output(self, block: Pcm, samples: int, _time: Any, status: Any) -> None:
-        played = self._ring.read(block[:, 0])
-        if self.expecting and (status.output_underflow or played < samples):
-            self.underruns += 1
-
-    @property
-    def played(self) -> int:
-        """Index of the sample of the source that is played next; those only converted wait."""
-        ahead = 0 if self._resampler is None else len(self._ring) * self._rate_hz
-        return self._source.position - ahead // self.port.rate_hz
-
-    @property
-    def written(self) -> int:
-        """Index of the next sample that the source will be given."""
-        return self._source.written
-
-    @property
-    def playing(self) -> bool:
-        """Whether samples wait to be played."""
-        return len(self._source) + len(self._ring) > 0
-
-    def pump(self) -> None:
-        """Convert a little of the source. Raises AudioDeviceError once the device is gone."""
-        _check_alive(self._stream, self.port)
-        if self._resampler is None or 1000 * len(self._ring) >= AHEAD_MS * self.port.rate_hz:
-            return
-        block = np.empty(min(len(self._source), self._rate_hz * AHEAD_MS // 1000), np.float32)
-        self._source.read(block)
-        self._ring.write(self._resampler.push(block))
-
-    def stop(self) -> None:
-        """Forget what has been converted but not played; the owner flushes the source."""
-        if self._resampler is not None:
-            self._ring.flush()
-            self._resampler.reset()
-
-
-def _open(sd: Any, stream_type: Any, port: Port, callback: Any) -> Any:
-    """A running stream."""
-    try:
-        with _quiet(), ExitStack() as stack:
-            stream = stream_type(
-                device=port.number,
-                channels=1,
-                dtype="float32",
-                samplerate=port.rate_hz,
-                blocksize=port.block,
-                callback=callback,
-            )
-            stack.callback(stream.close)
-            stream.start()
-            stack.pop_all()
-    except sd.PortAudioError as error:
-        raise _unusable(port.name, port.kind, error) from error
-    return stream
-
-
-def _check_alive(stream: Any, port: Port) -> None:
-    if not stream.active:
-        raise AudioDeviceError(f"{port.name}: the {port.kind} is gone; plug it in and start again")
-
-
-def _unusable(name: str, kind: Kind, error: Exception | None) -> AudioDeviceError:
+def unusable(name: str, kind: Kind, error: Exception | None) -> AudioDeviceError:
+    """A device that is there and cannot be opened."""
     return AudioDeviceError(
-        f"{name}: cannot be opened: {_reason(error)}; close what else uses it, or choose another "
+        f"{name}: cannot be opened: {reason(error)}; close what else uses it, or choose another "
         f"with --{kind}; {WAY_OUT}"
     )
 
 
-def _reason(error: Exception | None) -> str:
-    """PortAudio's words; its errors are tuples that begin with them."""
-    return str(error.args[0] if error and error.args else error).strip()
+def reason(error: Exception | None) -> str:
+    """PortAudio's words, and those of the system below where it has some.
+
+    Its errors are tuples of a text, a code and (API, code, text) of the host.
+    """
+    words = str(error.args[0] if error and error.args else error).strip()
+    host = str(error.args[2][2]).strip() if error and len(error.args) > 2 else ""
+    return f"{words} ({host})" if host else words
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide what the sound libraries print to stderr while they look for devices."""
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

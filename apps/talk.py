@@ -1,6 +1,9 @@
-"""`antiphon talk`: Enter starts your turn, Enter ends it, Enter during a reply interrupts it.
+"""`antiphon talk`: speak, pause, and be answered; speak again, and the reply falls silent.
 
-Two callbacks copy samples; everything else happens in this one thread, one job at a time.
+    microphone -> Cleaner -> DuplexSession -> Loudspeaker
+         '------- raw -------^      '-- events --> Report (terminal), Recorder (files)
+
+Two callbacks copy samples, one thread opens devices; all else happens in this one, job by job.
 """
 
 from __future__ import annotations
@@ -8,161 +11,180 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from antiphon.runtime.audio_ring import AudioRing
 from antiphon.runtime.bundle import Bundle
-from antiphon.runtime.errors import AudioError, CapacityError
-from antiphon.runtime.reply import Reply
+from antiphon.runtime.duplex import DuplexSession
+from antiphon.runtime.duplex_config import DuplexConfig
+from antiphon.runtime.duplex_event import Activity, Kind
 from antiphon.runtime.scheduler import Job
-from antiphon.runtime.session import Session
+from antiphon.runtime.turn_taking import TurnConfig
 
-from . import audio_file
-from .audio_file import Pcm
-from .devices import Loudspeaker, Microphone, choose, load_sounddevice
-from .exchange import configure, note, report
+from . import devices
+from .conversation_files import Recorder, read_rows
+from .device_thread import DeviceThread
+from .devices import Wanted
+from .echo import Cleaner, Reference
+from .exchange import configure
 from .keys import END, keyboard
+from .sound_card import SoundCard
+from .status_line import StatusLine, private_stderr
+from .talk_report import Report
 
-PLAYBACK_S = 5  # room between the voice and the loudspeaker
 IDLE_S = 0.002
 SWITCH_S = 0.001  # python's default, 5 ms, starves the callbacks when several threads are busy
-TOGGLE, QUIT = set("\r\n "), {"q", END}
-IDLE = "Enter: talk, q: quit"
+TOGGLE, MUTE, QUIT = set("\r\n "), set("mM"), {"q", "Q", END}
 
 
 def run(args: argparse.Namespace) -> int:
     """Talk until q, Ctrl-D or Ctrl-C."""
-    sd = load_sounddevice()
-    bundle = Bundle.open(args.bundle)
-    heard_hz = bundle.manifest.encoder.sample_rate_hz
-    spoken_hz = bundle.manifest.vocoder.sample_rate_hz
-    source = choose(sd, "input", args.input, heard_hz)
-    sink = choose(sd, "output", args.output, spoken_hz)
-    recorder = None if args.save is None else Recorder(args.save, heard_hz, spoken_hz)
-    playback = AudioRing(spoken_hz * PLAYBACK_S)
-    session = Session(bundle, configure(args, bundle.manifest, spoken=True), playback=playback)
+    if args.list_devices:
+        return devices.show()
     sys.setswitchinterval(SWITCH_S)
-    with (
-        keyboard() as keys,
-        Microphone(sd, source, heard_hz) as microphone,
-        Loudspeaker(sd, sink, playback, spoken_hz) as loudspeaker,
-    ):
-        note(f"{source.name} at {source.rate_hz} Hz, {sink.name} at {sink.rate_hz} Hz")
-        talk = Talk(session, microphone, loudspeaker, recorder)
-        talk.run(keys)
+    with ExitStack() as stack:
+        stack.enter_context(private_stderr())
+        parts = prepare(args)
+        if (folder := args.save or args.resume) is not None:
+            recorder = stack.enter_context(Recorder(folder, parts.duplex.session.manifest))
+            parts = replace(parts, recorder=recorder)
+        keys = stack.enter_context(keyboard())
+        stack.enter_context(parts.card)
+        Talk(parts, StatusLine()).run(keys)
     return 0
 
 
-class Recorder:
-    """Keeps both sides of every exchange as wav files, beside older ones."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a talk is made of."""
 
-    def __init__(self, folder: Path, heard_hz: int, spoken_hz: int) -> None:
-        self._folder, self._heard_hz, self._spoken_hz = folder, heard_hz, spoken_hz
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise AudioError(f"{folder}: cannot be made: {error.strerror}") from error
-        audio_file.check_output(folder / "turn.wav")
-        self._next = 1
+    duplex: DuplexSession
+    card: SoundCard
+    cleaner: Cleaner | None = None
+    recorder: Recorder | None = None
 
-    def save(self, question: Pcm, reply: Reply) -> None:
-        """Write one exchange."""
-        while (path := self._path("question")).exists():
-            self._next += 1
-        audio_file.write(path, question, self._heard_hz)
-        audio_file.write(self._path("reply"), reply.pcm, self._spoken_hz)
 
-    def _path(self, side: str) -> Path:
-        return self._folder / f"turn-{self._next:03}-{side}.wav"
+def prepare(args: argparse.Namespace) -> Parts:
+    """Load the model; the devices are looked for, not yet opened. What is cheap comes first."""
+    thread = DeviceThread()
+    sd = thread.call(devices.load_sounddevice)
+    saved = None if args.resume is None else read_rows(args.resume)
+    bundle = Bundle.open(args.bundle)
+    heard_hz = bundle.manifest.encoder.sample_rate_hz
+    spoken_hz = bundle.manifest.vocoder.sample_rate_hz
+    heard = Wanted("input", args.input, heard_hz, args.device_rate)
+    spoken = Wanted("output", args.output, spoken_hz, args.device_rate)
+    card = SoundCard(heard, None if args.text_reply else spoken, sd=sd, thread=thread)
+    card.check()
+    cleaner = None
+    if not args.push_to_talk:  # then a key says who speaks
+        cancel_echo = not (args.no_aec or args.text_reply)
+        cleaner = Cleaner(heard_hz, spoken_hz, cancel_echo=cancel_echo)
+    speaker = card.loudspeaker
+    duplex = DuplexSession(
+        bundle,
+        duplex_config(args, bundle),
+        playback=speaker,
+        heard=None if speaker is None else (lambda: speaker.heard),
+    )
+    if saved is not None:
+        duplex.session.restore(saved)
+    return Parts(duplex, card, cleaner)
+
+
+def duplex_config(args: argparse.Namespace, bundle: Bundle) -> DuplexConfig:
+    """The options of turns, and those common to all conversations."""
+    turns = TurnConfig()
+    if args.endpoint_ms is not None:
+        pause_ms = min(turns.pause_ms, args.endpoint_ms)
+        turns = TurnConfig(endpoint_ms=args.endpoint_ms, pause_ms=pause_ms)
+    return DuplexConfig(
+        session=configure(args, bundle.manifest, spoken=not args.text_reply),
+        turns=turns,
+        speculate=not args.no_speculation,
+        push_to_talk=args.push_to_talk,
+    )
 
 
 class Talk:
-    """The loop between keyboard, microphone, session and loudspeaker."""
+    """The loop between keyboard, devices and conversation."""
 
-    def __init__(
-        self,
-        session: Session,
-        microphone: Microphone,
-        loudspeaker: Loudspeaker,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self._session, self._recorder = session, recorder
-        self._microphone, self._loudspeaker = microphone, loudspeaker
-        self.listening = False
-        self._question: list[Pcm] = []
-        self._reply: Reply | None = None  # being made or played
-        self._last: Reply | None = None  # the latest that began, finished or not
-        self._first = 0  # index of the reply's first sample
+    def __init__(self, parts: Parts, line: StatusLine) -> None:
+        self._duplex, self._card, self._cleaner = parts.duplex, parts.card, parts.cleaner
+        self._recorder = parts.recorder
+        self._report = Report(parts.duplex, parts.card, line)
+        self._reference = Reference(parts.duplex.session.manifest.vocoder.sample_rate_hz)
+        self._changes = -1  # of the devices, as last seen
+        self.muted = False
 
     def run(self, keys: Callable[[], str]) -> None:
         """Until `keys` returns one that means the end."""
-        say(IDLE)
-        while not QUIT & (pressed := set(keys())):
-            if self.step(toggled=bool(TOGGLE & pressed)) is Job.WAIT:
-                time.sleep(IDLE_S)
-
-    def step(self, *, toggled: bool = False) -> Job:
-        """Hand over what was heard, do one job, play what came of it."""
-        block = self._microphone.read()
-        if self.listening and len(block):
-            self._session.listen(block)
-            if self._recorder:
-                self._question.append(block)
-        if toggled:
-            self._toggle()
+        self._report.begin()
         try:
-            job = self._session.step()
-        except CapacityError as error:  # the session has dropped the turn
-            self.listening, job = False, Job.WAIT
-            say(f"{error}; {IDLE}")
+            while not QUIT & (pressed := set(keys())):
+                if self.step(pressed) is Job.WAIT:
+                    time.sleep(IDLE_S)
+            self._duplex.stop()
+            self._follow()
+        finally:
+            self._report.end()
+
+    def step(self, pressed: Set[str] = frozenset()) -> Job:
+        """Hand over what was heard, do one job, have played what came of it."""
+        self._press(pressed)
+        self._look_after_devices()
+        self._hear()
+        job = self._duplex.step()
         self._follow()
-        self._loudspeaker.pump()
+        if (speaker := self._card.loudspeaker) is not None:
+            reply = self._duplex.session.reply
+            speaker.expecting = reply is not None and reply.begun and not reply.finished
+            speaker.pump()
+        self._report.show(muted=self.muted)
         return job
 
-    def _toggle(self) -> None:
-        self.listening = not self.listening
-        if self.listening:
-            self._interrupt()
-            self._question = []
-            say("listening (Enter: done)")
+    def _press(self, pressed: Set[str]) -> None:
+        if MUTE & pressed:
+            self.muted = not self.muted
+        if not TOGGLE & pressed:
+            return
+        if not self._duplex.config.push_to_talk:
+            self._duplex.stop()
+        elif self._duplex.activity is Activity.HEARING:
+            self._duplex.release()
         else:
-            self._session.end_turn()
-            say("thinking (Enter: never mind)")
+            self._duplex.press()
 
-    def _interrupt(self) -> None:
-        """Stop a reply, or a question that is still being understood."""
-        self._session.cancel(max(0, self._loudspeaker.played - self._first))
-        self._loudspeaker.stop()
-        if self._reply is not None:
-            self._finish(self._reply)
+    def _look_after_devices(self) -> None:
+        for news in self._card.watch():
+            self._report.say(news)
+        if self._card.changes != self._changes:
+            self._changes = self._card.changes
+            self._reference.connect(self._card.playout)
+            if self._cleaner is not None:
+                self._cleaner.reset()
+
+    def _hear(self) -> None:
+        blocks = self._card.microphone.blocks()
+        for waiting, heard in zip(range(len(blocks) - 1, -1, -1), blocks, strict=True):
+            near = np.zeros_like(heard) if self.muted else heard
+            far = self._reference.take(waiting)
+            clean = near if self._cleaner is None else self._cleaner.process(near, far)
+            self._duplex.hear(clean, near)
+            self._report.hear(near)
+            if self._recorder is not None:
+                self._recorder.hear(near, far)
 
     def _follow(self) -> None:
-        """Notice that a reply has begun, or has been played to its end."""
-        reply = self._session.reply
-        if reply is None:
-            return
-        if reply is not self._last:
-            self._reply = self._last = reply
-            self._first = self._loudspeaker.written
-        self._loudspeaker.expecting = bool(reply.chunks) and not reply.finished
-        if reply is self._reply and reply.finished and not self._loudspeaker.playing:
-            self._finish(reply)
-            say(IDLE)
-
-    def _finish(self, reply: Reply) -> None:
-        self._reply = None
-        self._loudspeaker.expecting = False
-        report(reply)
-        lost, gaps = self._microphone.overruns, self._loudspeaker.underruns
-        if lost or gaps:
-            note(f"{lost} overruns of the microphone, {gaps} underruns of the loudspeaker so far")
-        if self._recorder and self._question:
-            self._recorder.save(np.concatenate(self._question), reply)
-
-
-def say(text: str) -> None:
-    """What happens now, for the person at the keyboard."""
-    print(f"-- {text}", file=sys.stderr)
+        """What has happened since, for the terminal and the files."""
+        for event in self._duplex.events():
+            self._report.tell(event)
+            if self._recorder is not None:
+                self._recorder.tell(event)
+                if event.kind in (Kind.REPLY_ENDED, Kind.DROPPED):
+                    conversation = self._duplex.session.conversation
+                    self._recorder.keep(event, conversation, self._card.faults)
+        self._report.transcribe()

@@ -28,23 +28,30 @@ class PortAudioError(Exception):
 class FakeStream:
     """Calls its callback when told to."""
 
-    def __init__(self, **options):
-        self.options = options
+    latency = 0.02
+
+    def __init__(self, kind, **options):
+        self.kind, self.options = kind, options
         self.active = False
         self.closed = False
 
     def start(self):
         self.active = True
 
-    def close(self):
+    def abort(self, ignore_errors=True):
+        self.active = False
+
+    def close(self, ignore_errors=True):
         self.active, self.closed = False, True
 
     def deliver(self, samples, **flags):
         """An input block; or an output block, returned."""
-        block = np.array(samples, "f4").reshape(-1, 1)
+        mono = np.array(samples, "f4").reshape(-1, 1)
+        block = np.repeat(mono, self.options["channels"], axis=1)
         status = SimpleNamespace(input_overflow=False, output_underflow=False)
         vars(status).update(flags)
         self.options["callback"](block, len(block), None, status)
+        assert (block == block[:, :1]).all()
         return block[:, 0]
 
 
@@ -61,6 +68,8 @@ class FakeSoundDevice:
         self.default = SimpleNamespace(device=[0, 1])
         self.streams = []
         self.busy = False
+        self.restarts = 0
+        self.channels = {1, 2}
         self.rates = {"input": {44100}, "output": {24000, 48000}}
 
     def query_devices(self, device=None, kind=None):
@@ -74,21 +83,42 @@ class FakeSoundDevice:
                 return entry
         raise ValueError(f"No {kind} device matching {device!r}")
 
-    def check_input_settings(self, *, samplerate, **_):
-        if samplerate not in self.rates["input"]:
+    def check_input_settings(self, *, device, samplerate, channels, dtype):
+        self._check("input", samplerate, channels)
+
+    def check_output_settings(self, *, device, samplerate, channels, dtype):
+        self._check("output", samplerate, channels)
+
+    def _check(self, kind, rate, channels):
+        if channels not in self.channels:
+            raise PortAudioError("Invalid number of channels", -9998)
+        if rate not in self.rates[kind]:
             raise PortAudioError("Invalid sample rate", -9997)
 
-    def check_output_settings(self, *, samplerate, **_):
-        if samplerate not in self.rates["output"]:
-            raise PortAudioError("Invalid sample rate", -9997)
+    def _terminate(self):
+        assert all(stream.closed for stream in self.streams)
+        self.restarts += 1
+
+    def _initialize(self):
+        pass
 
     def InputStream(self, **options):  # noqa: N802
+        return self._open("input", options)
+
+    def OutputStream(self, **options):  # noqa: N802
+        return self._open("output", options)
+
+    def _open(self, kind, options):
         if self.busy:
-            raise PortAudioError("Error opening InputStream: Device unavailable", -9985)
-        self.streams.append(FakeStream(**options))
+            raise PortAudioError(f"Error opening {kind}: Device unavailable", -9985)
+        self.streams.append(FakeStream(kind, **options))
         return self.streams[-1]
 
-    OutputStream = InputStream
+
+@pytest.fixture(scope="session")
+def sd_module():
+    """For tests that open many streams of the same kind."""
+    return FakeSoundDevice()
 
 
 @pytest.fixture

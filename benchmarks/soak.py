@@ -1,0 +1,128 @@
+"""Talk for a long time: nothing may be lost, nothing may grow, no turn may be stuck.
+
+    scripts/virtual_devices.sh python -m benchmarks.soak --minutes 30
+
+`antiphon talk` with a small memory, so that the ring wraps often, is asked one question after the
+other; some are asked with a pause, some over the answer to the one before, and some coughs come in
+between. The first tenth is warm-up. Exits with 1 unless everything held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from . import machine
+from . import virtual_sound as room
+from .spoken_questions import Question, load, with_pause
+from .talk_process import TalkProcess
+
+CAPACITY_ROWS = 256  # 20 s
+PATIENCE_S = 15.0  # for the end of an exchange
+COUGH_S = 0.15
+MOST_GROWTH_BYTES = 1 << 20
+WARM_UP = 0.1  # of the time
+STYLES = ("plain", "plain", "pause", "cough", "interruption")
+
+
+@dataclass
+class Tally:
+    """What is watched, after warm-up."""
+
+    asked: int = 0
+    stuck: list[str] = field(default_factory=list)
+    rss_bytes: list[int] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)  # of the devices, at the end of warm-up
+
+
+def ask(talk: TalkProcess, listener: room.Listener, question: Question, style: str) -> bool:
+    """Ask in that style; False when no answer came."""
+    rng = np.random.default_rng(len(question.pcm))
+    pcm = with_pause(question.pcm, rng.uniform(0.3, 0.8)) if style == "pause" else question.pcm
+    begun = time.time()
+    room.say(pcm).wait()
+    ended = time.time()
+    if listener.first_sound(ended, PATIENCE_S) is None:
+        return False
+    if style == "interruption":
+        return True  # the next question comes over this answer
+    if style == "cough":
+        cough = rng.standard_normal(round(COUGH_S * 16_000)).astype(np.float32)
+        room.say(0.1 * cough).wait()
+    listener.silence(ended, 0.8, PATIENCE_S)
+    deadline = time.time() + PATIENCE_S
+    while time.time() < deadline:
+        if any(e["kind"] == "reply_ended" for e in talk.events(begun, last=3)):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def soak(talk: TalkProcess, questions: list[Question], minutes: float) -> Tally:
+    """Ask until the time is over."""
+    tally, rng, start = Tally(), np.random.default_rng(0), time.monotonic()
+    with room.Listener() as listener, tqdm(total=round(60 * minutes), unit="s") as bar:
+        while (now := time.monotonic() - start) < 60 * minutes and len(tally.stuck) < 5:
+            bar.update(round(now) - bar.n)
+            question = questions[int(rng.integers(len(questions)))]
+            style = STYLES[int(rng.integers(len(STYLES)))]
+            if not ask(talk, listener, question, style):
+                tally.stuck.append(f"{style}: {question.text}")
+            tally.asked += 1
+            turns = talk.turns(last=1)
+            if now < WARM_UP * 60 * minutes:
+                tally.faults = turns[-1]["faults"] if turns else {}
+            else:
+                tally.rss_bytes.append(talk.rss_bytes())
+            listener.forget()
+    return tally
+
+
+def verdict(talk: TalkProcess, tally: Tally) -> dict[str, Any]:
+    """Plain numbers, and whether they are as they should be."""
+    last = talk.turns(last=1)[-1]
+    lost = {name: count - tally.faults.get(name, 0) for name, count in last["faults"].items()}
+    edge = max(1, len(tally.rss_bytes) // 10)
+    growth = int(np.median(tally.rss_bytes[-edge:]) - np.median(tally.rss_bytes[:edge]))
+    wraps = last["rows"] / CAPACITY_ROWS
+    held = not tally.stuck and lost["underruns"] == 0 and growth <= MOST_GROWTH_BYTES and wraps > 2
+    return {
+        "exchanges": tally.asked,
+        "stuck": tally.stuck,
+        "lost_after_warm_up": lost,
+        "rss_growth_bytes": growth,
+        "rss_bytes": tally.rss_bytes[-1],
+        "ring_wraps": round(wraps, 1),
+        "held": held,
+    }
+
+
+def main() -> None:
+    """Soak, print what was found, exit with 1 if something did not hold."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--bundle", type=Path, default=Path("nano/bundle"))
+    parser.add_argument("--work", type=Path, default=Path("~/.cache/antiphon-nano"))
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--json", type=Path, help="write the result there")
+    args = parser.parse_args()
+    room.check()
+    questions = load(args.bundle, args.work.expanduser(), 40)
+    with TalkProcess(args.bundle, ["--capacity-rows", str(CAPACITY_ROWS)]) as talk:
+        result = {"minutes": args.minutes} | verdict(talk, soak(talk, questions, args.minutes))
+    print(json.dumps(result))
+    if args.json:
+        machine.save("soak", result, args.json)
+    sys.exit(not result["held"])
+
+
+if __name__ == "__main__":
+    main()

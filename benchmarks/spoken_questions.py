@@ -1,0 +1,98 @@
+"""Questions for nano, and how it answers them from the file: what a conversation is measured by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.resample import resample
+from antiphon.runtime.session import Session
+from nano.domain import MEANINGS
+from nano.judges import GrammarJudge, normalise
+from nano.train.corpus import load_index, read
+
+Pcm = NDArray[np.float32]
+
+RATE_HZ = 16_000
+EDGE_S = 0.4  # at either end, into which no pause is put
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A recording [S] at 16 kHz, and the right answer, normalised."""
+
+    text: str
+    pcm: Pcm
+    answer: str
+
+
+def load(bundle: Path, work: Path, count: int) -> list[Question]:
+    """Questions in voices never trained on, evenly spread; without them, those of the bundle."""
+    answers = {m.id: m.reply for m in MEANINGS}
+    found = [u for u in load_index(work, "eval") if u.meaning in answers]
+    if found:
+        order = np.random.default_rng(0).permutation(len(found))[:count]
+        chosen = [found[i] for i in order]
+        return [Question(u.text, read(u, RATE_HZ), normalise(answers[u.meaning])) for u in chosen]
+    folder = bundle / "questions"
+    index = json.loads((folder / "questions.json").read_text())
+    recorded = [
+        Question(
+            q["text"],
+            soundfile.read(folder / f"{name}.flac", dtype="float32")[0],
+            normalise(q["reply"]),
+        )
+        for name, q in index.items()
+    ]
+    return (recorded * -(-count // len(recorded)))[:count]
+
+
+def trimmed(pcm: Pcm) -> Pcm:
+    """Without the silence before and after."""
+    loud = np.flatnonzero(np.abs(pcm) > 0.02 * np.abs(pcm).max(initial=1e-9))
+    return pcm[loud[0] : loud[-1] + 1] if len(loud) else pcm
+
+
+def with_pause(pcm: Pcm, seconds: float) -> Pcm:
+    """The question with a pause where it is quietest, away from its ends."""
+    edge, window = round(EDGE_S * RATE_HZ), RATE_HZ // 50
+    energy = np.convolve(np.square(pcm), np.ones(window), "same")
+    at = edge + int(np.argmin(energy[edge : len(pcm) - edge])) if len(pcm) > 3 * edge else edge
+    fade = np.linspace(1, 0, min(80, at), dtype=np.float32)
+    first, second = pcm[:at].copy(), pcm[at:].copy()
+    first[len(first) - len(fade) :] *= fade
+    return np.concatenate([first, np.zeros(round(seconds * RATE_HZ), np.float32), second])
+
+
+class Judge:
+    """Which of nano's answers is it?"""
+
+    def __init__(self) -> None:
+        self._judge = GrammarJudge()
+
+    def hear(self, pcm: Pcm, rate_hz: int) -> str:
+        """The answer in pcm [S], normalised; "" when it is none."""
+        if not len(pcm) or not pcm.any():
+            return ""
+        return self._judge.hear(trimmed(resample(pcm, rate_hz, RATE_HZ)))
+
+
+class FromFile:
+    """Asks as `antiphon reply` does: each question the first of a conversation."""
+
+    def __init__(self, bundle: Path, judge: Judge) -> None:
+        self._session, self._judge = Session(Bundle.open(bundle)), judge
+
+    def right(self, question: Question, pcm: Pcm | None = None) -> bool:
+        """Whether the answer is the right one; `pcm`: the question as it is really asked."""
+        self._session.reset()
+        self._session.listen(question.pcm if pcm is None else pcm)
+        reply = self._session.run_reply()
+        rate_hz = self._session.manifest.vocoder.sample_rate_hz
+        return self._judge.hear(reply.pcm, rate_hz) == question.answer
