@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,37 +22,27 @@ from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.manifest import Prompts, SamplingConfig, SpecialTokens
 
 from . import checkpoint_facts as facts
+from .checkpoint_config import CODEC, LM, SPEAKER, check_folders, lm_config, tokenizer_config
 from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from .reference.flow import Flow
 from .reference.hift import Hift
 from .reference.lm import MossSpeechLM
 from .reference.speech_tokenizer import SpeechTokenizer
-from .tensor_files import PickledTensors, Shapes, Shards, TensorFile, Weights, read_json
+from .safetensors_files import WHOLE, open_safetensors, open_shards
+from .speaker_file import check_speaker
+from .tensor_files import Shapes, TensorFile, Weights, read_json
 from .tensor_sizes import (
     WEIGHT_NORM,
     check_shapes,
     flow_config,
     hift_config,
     modern_weight_norm,
-    shape_of,
 )
+from .torch_files import open_torch
 
 FileKey = Literal["lm", "tokenizer", "flow", "hift"]
+FILE_KEYS: tuple[FileKey, ...] = get_args(FileKey)
 AnyConfig = LMConfig | TokenizerConfig | FlowConfig | HiftConfig
-Config = TypeVar("Config", LMConfig, TokenizerConfig)
-MAX_SIZE = 1 << 24
-MOST = {  # of what we would build as many modules of, or multiply with other sizes
-    "num_hidden_layers": 1024,
-    "num_shared_layers": 1024,
-    "num_modality_layers": 1024,
-    "quantize_position": 1024,
-    "num_attention_heads": 1024,
-    "num_key_value_heads": 1024,
-    "encoder_attention_heads": 1024,
-    "head_dim": 4096,
-    "num_mel_bins": 1024,
-    "rope_theta": 1e12,
-}
 MODULES: dict[type[AnyConfig], Callable[..., nn.Module]] = {
     LMConfig: MossSpeechLM,
     TokenizerConfig: SpeechTokenizer,
@@ -72,30 +62,23 @@ class Reference:
 
 
 class Checkpoint:
-    """One opened checkpoint. Its files stay memory-mapped until the object is dropped."""
+    """One opened checkpoint. Its files stay open, not in memory, until the object is dropped."""
 
     def __init__(self, directory: Path, *, chunk: int = 5) -> None:
         """Open and check DIR; `chunk` chooses `flow/flow-chunk-N.pt`: N tokens per chunk."""
         self.directory = directory
-        self._lm, self._codec = directory / "MOSS-Speech", directory / "MOSS-Speech-Codec"
+        check_folders(directory)
+        self._lm, self._codec = directory / LM, directory / CODEC
+        self.lm_config, self.tokenizer_config = lm_config(directory), tokenizer_config(directory)
         self._raw = read_json(self._lm / "config.json")
-        self.lm_config: LMConfig = _parse(self._lm, LMConfig.from_json)
-        facts.check_special_sizes(self._lm / "config.json", self.lm_config)
-        self.tokenizer_config: TokenizerConfig = _parse(self._codec, TokenizerConfig.from_json)
         mel_bins = self.tokenizer_config.num_mel_bins
         features = self._codec / "preprocessor_config.json"
         self.log_mel_max = facts.log_mel_max(features, mel_bins)  # for the streaming encoder
-        hift = PickledTensors(self._codec / "flow" / "hift.pt")
-        hift.rename(modern_weight_norm(hift.shapes))
-        self._files: dict[FileKey, TensorFile] = {
-            "lm": Shards.indexed(self._lm),
-            "tokenizer": Shards.single(self._codec / "model.safetensors"),
-            "flow": PickledTensors(self._codec / "flow" / f"flow-chunk-{chunk}.pt"),
-            "hift": hift,
-        }
+        self._files = {key: open_tensors(directory, key, chunk) for key in FILE_KEYS}
         self.flow_config = flow_config(self._files["flow"], chunk)
-        self.hift_config = hift_config(hift)
-        self._check_tensors()
+        self.hift_config = hift_config(self._files["hift"])
+        for key, file in self._files.items():
+            check_tensors(key, file, self._config(key))
 
     @classmethod
     def open(cls, directory: Path | str, *, chunk: int = 5) -> Self:
@@ -104,17 +87,28 @@ class Checkpoint:
 
     def names(self, key: FileKey) -> list[str]:
         """The needed tensors of one file, as the reference module names them."""
-        return list(_shapes(self._config(key)))
+        return list(expected_shapes(self._config(key)))
+
+    def shapes(self, key: FileKey) -> Shapes:
+        """Shapes of the needed tensors of one file, by name."""
+        return expected_shapes(self._config(key))
 
     def value_counts(self, key: FileKey) -> dict[str, int]:
         """How many values each needed tensor of one file has, by name."""
-        return {name: math.prod(shape) for name, shape in _shapes(self._config(key)).items()}
+        return {
+            name: math.prod(shape) for name, shape in expected_shapes(self._config(key)).items()
+        }
 
     def read(self, key: FileKey, name: str) -> Weights:
         """One tensor as float32, under the name the reference module gives it."""
-        file = self._files[key]
-        shape_of(file, name)
-        return file.read(name)
+        return self._files[key].read(name)
+
+    def read_rows(self, key: FileKey, name: str, start: int, stop: int) -> Weights:
+        """Rows [start, stop) of one tensor's first axis as float32 [stop - start, ...].
+
+        Only their bytes are read. Any number of threads may read at once.
+        """
+        return self._files[key].read_rows(name, start, stop)
 
     def fused(self, name: str) -> Weights:
         """A vocoder tensor such as `conv_pre.weight`, weight norm multiplied out (contract F.2)."""
@@ -129,6 +123,15 @@ class Checkpoint:
     def tokenizer_json(self) -> Path:
         """The text tokenizer's file."""
         return self._lm / "tokenizer.json"
+
+    @cached_property
+    def speaker(self) -> Path | None:
+        """The speaker encoder's file, None without one. Raises CorruptFile naming its defect."""
+        path = self.directory / SPEAKER
+        if not path.exists():
+            return None
+        check_speaker(path, self.flow_config.speaker_dim)
+        return path
 
     @property
     def prompts(self) -> Prompts:
@@ -167,15 +170,29 @@ class Checkpoint:
         config: AnyConfig = getattr(self, f"{key}_config")
         return config
 
-    def _check_tensors(self) -> None:
-        for key, file in self._files.items():
-            # the tokenizer's file holds a whole Whisper besides (contract D.2)
-            check_shapes(file, _shapes(self._config(key)), extras_allowed=key == "tokenizer")
-
 
 def load_reference(directory: Path | str, *, chunk: int = 5) -> Reference:
     """Open DIR and load the four reference modules, strictly, as float32."""
     return Checkpoint.open(directory, chunk=chunk).reference()
+
+
+def open_tensors(directory: Path, key: FileKey, chunk: int) -> TensorFile:
+    """The tensors of one part of the checkpoint, whatever they are. Raises CorruptFile."""
+    codec = directory / CODEC
+    if key == "lm":
+        return open_shards(directory / LM)
+    if key == "tokenizer":
+        return open_safetensors(codec / WHOLE)
+    if key == "flow":
+        return open_torch(codec / "flow" / f"flow-chunk-{chunk}.pt")
+    hift = open_torch(codec / "flow" / "hift.pt")
+    return hift.renamed(modern_weight_norm(hift.shapes))
+
+
+def check_tensors(key: FileKey, file: TensorFile, config: AnyConfig) -> None:
+    """Raise CorruptFile unless the file holds what the reference module of these sizes has."""
+    # the tokenizer's file holds a whole Whisper besides (contract D.2)
+    check_shapes(file, expected_shapes(config), extras_allowed=key == "tokenizer")
 
 
 def _on_meta(config: AnyConfig) -> nn.Module:
@@ -187,26 +204,6 @@ def _on_meta(config: AnyConfig) -> nn.Module:
 
 
 @cache
-def _shapes(config: AnyConfig) -> Shapes:
+def expected_shapes(config: AnyConfig) -> Shapes:
     """Names and shapes of a reference module's tensors."""
     return {name: tuple(t.shape) for name, t in _on_meta(config).state_dict().items()}
-
-
-def _parse(folder: Path, from_json: Callable[[dict[str, Any]], Config]) -> Config:
-    """Read `folder`/config.json, naming the folder in every complaint."""
-    raw = read_json(folder / "config.json")
-    try:
-        config = from_json(raw)
-    except ConfigError as error:
-        raise ConfigError(f"{folder.name}/{error}") from error
-    except (TypeError, ZeroDivisionError) as error:
-        raise ConfigError(f"{folder.name}/config.json: {error}") from error
-    for field in fields(config):
-        value = getattr(config, field.name)
-        whole, most = field.type == "int", MOST.get(field.name, MAX_SIZE)
-        if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= most:
-            raise ConfigError(
-                f"{folder.name}/config.json: {field.name} is {value!r:.80}, "
-                f"expected {'an integer' if whole else 'a number'} from 0 to {most}"
-            )
-    return config

@@ -11,6 +11,7 @@ from antiphon.runtime.bundle_files import read_voice as read_bundled
 from antiphon.runtime.errors import AntiphonError, ConfigError, CorruptFile
 from antiphon.runtime.manifest import FlowSizes, Prompts, SamplingConfig, SpecialTokens
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT
+from antiphon.runtime.text import TextTokenizer
 
 from .reference.config import FlowConfig, LMConfig
 from .tensor_files import read_json
@@ -49,6 +50,26 @@ def special_ids(tokenizer_json: Path, c: LMConfig) -> SpecialTokens:
         eosp=c.eosp_token_id,
         audio_pad=c.audio_pad_token_id,
     )
+
+
+def check_text_tokenizer(path: Path, tokens: SpecialTokens) -> None:
+    """Raise CorruptFile unless the tokenizers library reads the file and means the same ids."""
+    try:
+        tokenizer = TextTokenizer(path)
+    except CorruptFile as error:
+        raise CorruptFile(f"{path}: {_reason(error)}; download it again") from error
+    literals = {
+        "<|endoftext|>": tokens.endoftext,
+        "<|im_start|>": tokens.im_start,
+        "<|im_end|>": tokens.im_end,
+        "<|object_ref_start|>": tokens.sosp,
+    }
+    for text, expected in literals.items():
+        if (got := tokenizer.encode(text)) != [expected]:
+            raise CorruptFile(
+                f"{path}: {text} becomes {got!r:.80}, expected [{expected}] as its added_tokens "
+                "say; download it again"
+            )
 
 
 def _added_tokens(path: Path) -> dict[str, int]:

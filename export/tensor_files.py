@@ -1,19 +1,22 @@
-"""Checkpoint files on disk, read one tensor at a time: safetensors shards and torch.save dicts."""
+"""Checkpoint files on disk, read one tensor, or some of its rows, at a time.
+
+A file is opened once and read with `pread`: nothing of it is mapped, so memory holds what was asked
+for and no more, whatever the size of the file, and several threads may read at once.
+"""
 
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+import math
+import os
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from antiphon.runtime.errors import CorruptFile
 
@@ -21,7 +24,11 @@ Weights = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 
 MAX_JSON_BYTES = 64 << 20  # the published tokenizer.json is a sixth of it
-WIDE_ENOUGH = (torch.float32, torch.float16, torch.bfloat16)
+WEIGHT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}  # what a weight may be stored as
+OTHER_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
+OTHER_BYTES |= {"U64": 8, "I64": 8, "F64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
+ITEM_BYTES = WEIGHT_BYTES | OTHER_BYTES
+LFS_POINTER = b"version https://git-lfs"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,121 +48,139 @@ def read_json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def as_float32(tensor: Any, path: Path, name: str) -> Weights:
-    """A private float32 copy. Raises CorruptFile unless the tensor is F32, F16 or BF16."""
-    if not isinstance(tensor, Tensor) or tensor.dtype not in WIDE_ENOUGH:
-        got = getattr(tensor, "dtype", type(tensor).__name__)
-        raise CorruptFile(f"{path}: {name} is {got}, expected F32, F16 or BF16")
-    values: Weights = tensor.to(torch.float32, copy=True).numpy()
-    return values
-
-
-class TensorFile(Protocol):
-    """Named tensors whose shapes are known before any is read."""
-
-    path: Path
-    shapes: Shapes
-
-    def read(self, name: str) -> Weights:
-        """The tensor `name` as float32."""
-        ...
-
-
-class Shards:
-    """Tensors of one or more safetensors files, memory-mapped."""
-
-    def __init__(self, path: Path, files: Mapping[str, Path]) -> None:
-        """`files` says where each tensor is; `path` names the whole in messages."""
-        self.path = path
-        self._files = files
-        self._stack = ExitStack()
-        self._open = {file: self._enter(file) for file in sorted(set(files.values()))}
-        self.shapes: Shapes = {name: self._shape(name, file) for name, file in files.items()}
-
-    @classmethod
-    def single(cls, path: Path) -> Shards:
-        """All tensors of one file."""
-        with ExitStack() as stack:
-            names = list(_open_safetensors(path, stack).keys())
-        return cls(path, dict.fromkeys(names, path))
-
-    @classmethod
-    def indexed(cls, folder: Path) -> Shards:
-        """All tensors of `model.safetensors.index.json`, or of `model.safetensors` without one."""
-        index = folder / "model.safetensors.index.json"
-        if not index.exists():
-            return cls.single(folder / "model.safetensors")
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CorruptFile(f"{index}: no weight_map; download it again")
-        for name, file in weight_map.items():
-            if not isinstance(file, str) or Path(file).name != file or "\\" in file:
-                raise CorruptFile(
-                    f"{index}: {name} is said to be in {file!r}, expected a file beside the index"
-                )
-        return cls(index, {name: folder / file for name, file in weight_map.items()})
-
-    def _enter(self, path: Path) -> Any:
-        return _open_safetensors(path, self._stack)
-
-    def _shape(self, name: str, file: Path) -> tuple[int, ...]:
-        try:
-            return tuple(self._open[file].get_slice(name).get_shape())
-        except SafetensorError:
-            raise CorruptFile(f"{file}: {name} is missing although {self.path} says so") from None
-
-    def read(self, name: str) -> Weights:
-        """The tensor `name` as float32; only its own pages of the file are read."""
-        file = self._files[name]
-        return as_float32(self._open[file].get_tensor(name), file, name)
-
-
-class PickledTensors:
-    """A flat dict written by `torch.save`; `epoch` and `step` are dropped (contract E.2)."""
+class OpenFile:
+    """A file kept open for reads at given places; closed when the object is dropped."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        state = _load_pickled(path)
-        self._state = {name: v for name, v in state.items() if name not in ("epoch", "step")}
-        for name, value in self._state.items():
-            if not isinstance(value, Tensor):
-                raise CorruptFile(
-                    f"{path}: {name} is {type(value).__name__}, expected a flat dict of tensors"
-                )
-        self.shapes: Shapes = {name: tuple(v.shape) for name, v in self._state.items()}
+        """Open `path`. Raises CorruptFile when it is missing or stands for another file."""
+        if not path.is_file():
+            raise CorruptFile(f"{path}: missing; is the checkpoint complete?")
+        try:
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise CorruptFile(f"{path}: cannot be opened ({error.strerror})") from error
+        weakref.finalize(self, os.close, self._fd)
+        self.path, self.size = path, os.fstat(self._fd).st_size
+        if self.size < 1024 and self.read(0, self.size).startswith(LFS_POINTER):
+            raise CorruptFile(
+                f"{path}: a Git LFS pointer, not the file itself; run `git lfs pull` beside it"
+            )
 
-    def rename(self, names: Mapping[str, str]) -> None:
-        """Give tensors other names: `names` maps stored to wanted spelling."""
-        self._state = {names.get(name, name): value for name, value in self._state.items()}
-        self.shapes = {name: tuple(v.shape) for name, v in self._state.items()}
+    def read_into(self, offset: int, out: NDArray[np.uint8]) -> None:
+        """Fill `out` from byte `offset`. Raises CorruptFile where the file ends before."""
+        view, done = out.data, 0
+        while done < len(view):
+            count = os.preadv(self._fd, [view[done:]], offset + done)
+            if count == 0:
+                raise CorruptFile(
+                    f"{self.path}: ends at byte {offset + done}, expected "
+                    f"{offset + len(view)} or more; download it again"
+                )
+            done += count
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`."""
+        out = np.empty(count, np.uint8)
+        self.read_into(offset, out)
+        return out.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a tensor lies; row-major unless `strides`, in values, say otherwise."""
+
+    file: OpenFile
+    dtype: str  # a key of ITEM_BYTES, or a name that no weight may have
+    shape: tuple[int, ...]
+    offset: int  # bytes from the start of the file
+    strides: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.strides is not None and self.strides == _row_major(self.shape):
+            object.__setattr__(self, "strides", None)
+
+    @property
+    def count(self) -> int:
+        """How many values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values; 0 for a type of unknown width."""
+        return self.count * ITEM_BYTES.get(self.dtype, 0)
+
+    def read(self, start: int, stop: int) -> Weights:
+        """Rows start to stop of the first axis; all of it when the tensor is a single value."""
+        if self.strides is not None:
+            return self._gather()[start:stop].copy()
+        shape = (stop - start, *self.shape[1:]) if self.shape else ()
+        row = math.prod(self.shape[1:]) * WEIGHT_BYTES[self.dtype]
+        return self._values(self.offset + start * row, math.prod(shape)).reshape(shape)
+
+    def _gather(self) -> Weights:
+        strides = self.strides or ()
+        span = 1 + sum((n - 1) * s for n, s in zip(self.shape, strides, strict=True))
+        flat = self._values(self.offset, span if self.count else 0)
+        steps = tuple(4 * s for s in strides)
+        return np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+
+    def _values(self, offset: int, count: int) -> Weights:
+        raw = np.empty(count * WEIGHT_BYTES[self.dtype], np.uint8)
+        self.file.read_into(offset, raw)
+        if self.dtype == "F32":
+            return raw.view("<f4").astype(np.float32, copy=False)
+        if self.dtype == "F16":
+            return raw.view("<f2").astype(np.float32)
+        wide = np.empty(count, np.uint32)  # the upper half of a float32
+        np.left_shift(raw.view("<u2"), 16, out=wide, dtype=np.uint32)
+        return wide.view(np.float32)
+
+
+@dataclass(slots=True)
+class TensorFile:
+    """Named tensors of one file, or of one set of shards; `path` names the whole in messages."""
+
+    path: Path
+    tensors: Mapping[str, Stored]
+    shapes: Shapes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shapes = {name: stored.shape for name, stored in self.tensors.items()}
+
+    def renamed(self, names: Mapping[str, str]) -> TensorFile:
+        """The same tensors; `names` maps stored to wanted spelling."""
+        return TensorFile(self.path, {names.get(n, n): s for n, s in self.tensors.items()})
 
     def read(self, name: str) -> Weights:
-        """The tensor `name` as float32."""
-        return as_float32(self._state[name], self.path, name)
+        """The tensor `name`, a private float32 copy.
+
+        Raises CorruptFile when it is missing or neither F32, F16 nor BF16.
+        """
+        stored = self._weight(name)
+        return stored.read(0, stored.shape[0] if stored.shape else 1)
+
+    def read_rows(self, name: str, start: int, stop: int) -> Weights:
+        """Rows [start, stop) of the first axis, float32 [stop - start, ...]; as `read`."""
+        stored = self._weight(name)
+        if not stored.shape or not 0 <= start <= stop <= stored.shape[0]:
+            raise ValueError(f"rows {start} to {stop} of {name} {list(stored.shape)}")
+        return stored.read(start, stop)
+
+    def check_types(self, names: Iterable[str]) -> None:
+        """Raise CorruptFile unless each of these can be read."""
+        for name in names:
+            self._weight(name)
+
+    def _weight(self, name: str) -> Stored:
+        stored = self.tensors.get(name)
+        if stored is None:
+            raise CorruptFile(f"{self.path}: {name} is missing; is this the right file?")
+        if stored.dtype not in WEIGHT_BYTES:
+            raise CorruptFile(
+                f"{stored.file.path}: {name} is {stored.dtype}, expected F32, F16 or BF16"
+            )
+        return stored
 
 
-def _open_safetensors(path: Path, stack: ExitStack) -> Any:
-    if not path.is_file():
-        raise CorruptFile(f"{path}: missing; is the checkpoint complete?")
-    try:
-        return stack.enter_context(safe_open(path, framework="pt"))
-    except (SafetensorError, OSError) as error:
-        raise CorruptFile(
-            f"{path}: not a whole safetensors file ({error}); download it again"
-        ) from error
-
-
-def _load_pickled(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CorruptFile(f"{path}: missing; is the checkpoint complete?")
-    try:  # a hostile pickle can raise anything; weights_only runs none of its code
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except Exception as error:
-        raise CorruptFile(
-            f"{path}: not a file of tensors written by torch.save ({error}); download it again"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise CorruptFile(f"{path}: holds {type(state).__name__}, expected a flat dict of tensors")
-    return state
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))

@@ -21,12 +21,12 @@ def modern_weight_norm(names: Mapping[str, object]) -> dict[str, str]:
     return {name: f"{layer}.{old[leaf]}" for name, (layer, _, leaf) in found.items() if leaf in old}
 
 
-def shape_of(file: TensorFile, name: str, rank: int | None = None) -> tuple[int, ...]:
+def shape_of(file: TensorFile, name: str, rank: int) -> tuple[int, ...]:
     """The shape of one needed tensor. Raises CorruptFile when missing or of another rank."""
     if name not in file.shapes:
         raise CorruptFile(f"{file.path}: {name} is missing; is this the right file?")
     shape = file.shapes[name]
-    if rank is not None and (len(shape) != rank or 0 in shape):
+    if len(shape) != rank or 0 in shape:
         raise CorruptFile(f"{file.path}: {name} is {list(shape)}, expected {rank} dimensions")
     return shape
 
@@ -80,7 +80,7 @@ def hift_config(file: TensorFile) -> HiftConfig:
 
 
 def check_shapes(file: TensorFile, expected: Shapes, *, extras_allowed: bool) -> None:
-    """Raise CorruptFile unless the file holds the expected tensors, in the expected shapes."""
+    """Raise CorruptFile unless the file holds the expected tensors, as weights of their shapes."""
     missing = [name for name in expected if name not in file.shapes]
     if missing:
         raise CorruptFile(f"{file.path}: {_some(missing)} missing; is the checkpoint complete?")
@@ -89,6 +89,7 @@ def check_shapes(file: TensorFile, expected: Shapes, *, extras_allowed: bool) ->
             raise CorruptFile(
                 f"{file.path}: {name} is {list(file.shapes[name])}, expected {list(shape)}"
             )
+    file.check_types(expected)
     unknown = [name for name in file.shapes if name not in expected]
     if unknown and not extras_allowed:
         raise CorruptFile(

@@ -19,27 +19,22 @@ from antiphon.export.reference.hift import Hift
 from antiphon.export.reference.lm import MossSpeechLM
 from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 from antiphon.runtime.errors import ConfigError, CorruptFile
+from benchmarks.layout import old_spelling
 
 LM, CODEC, FLOW = "MOSS-Speech", "MOSS-Speech-Codec", "MOSS-Speech-Codec/flow"
 MODULES = {"lm": MossSpeechLM, "tokenizer": SpeechTokenizer, "flow": Flow, "hift": Hift}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.set_num_threads(1)
-    return lookalike.make_lookalike(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder):
-    return Checkpoint.open(folder)
+def checkpoint(published):
+    return Checkpoint.open(published)
 
 
 @pytest.fixture
-def damaged(folder, tmp_path):
+def damaged(published, tmp_path):
     """The same checkpoint, made of links: replace a file to damage it."""
     copy = tmp_path / "damaged"
-    shutil.copytree(folder, copy, copy_function=lambda a, b: Path(b).symlink_to(a))
+    shutil.copytree(published, copy, copy_function=lambda a, b: Path(b).symlink_to(a))
     return copy
 
 
@@ -114,8 +109,8 @@ def test_what_is_read_is_private(checkpoint):
     assert checkpoint.read("lm", "model.text_norm.weight").any()
 
 
-def test_reference_modules_hold_the_weights(checkpoint, folder):
-    reference = load_reference(folder)
+def test_reference_modules_hold_the_weights(checkpoint, published):
+    reference = load_reference(published)
     for key, module in modules(reference).items():
         assert type(module) is MODULES[key]
         assert not module.training
@@ -128,7 +123,7 @@ def modules(reference):
     return {key: getattr(reference, key) for key in MODULES}
 
 
-def test_weight_norm_is_fused_as_torch_does(checkpoint, folder):
+def test_weight_norm_is_fused_as_torch_does(checkpoint):
     hift = checkpoint.reference().hift
     for layer in ("conv_pre", "ups.0", "ups.2", "resblocks.8.convs1.2", "f0_predictor.condnet.8"):
         expected = hift.get_submodule(layer).weight.numpy()
@@ -138,15 +133,7 @@ def test_weight_norm_is_fused_as_torch_does(checkpoint, folder):
 
 
 def test_old_weight_norm_spelling(checkpoint, damaged):
-    spelling = {
-        ".parametrizations.weight.original0": ".weight_g",
-        ".parametrizations.weight.original1": ".weight_v",
-    }
-    old = {}
-    for name, tensor in lookalike.tensors("hift").items():
-        for modern, other in spelling.items():
-            name = name.replace(modern, other)
-        old[name] = tensor
+    old = {old_spelling(name): tensor for name, tensor in lookalike.tensors("hift").items()}
     assert len([name for name in old if name.endswith("_g")]) == 82
     replace(damaged / FLOW / "hift.pt", old)
     again = Checkpoint.open(damaged)
@@ -160,7 +147,7 @@ def test_chunk_chooses_the_flow_file(damaged):
 
 
 def test_old_torch_files_open(damaged):
-    """Written before torch.save made zip files: cannot be mapped, only read."""
+    """Written before torch.save made zip files."""
     (damaged / FLOW / "hift.pt").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -169,7 +156,9 @@ def test_old_torch_files_open(damaged):
             damaged / FLOW / "hift.pt",
             _use_new_zipfile_serialization=False,
         )
-    assert Checkpoint.open(damaged).hift_config.base_channels == 64
+    name = "conv_post.bias"
+    stored = lookalike.tensors("hift")[name].numpy()
+    np.testing.assert_array_equal(Checkpoint.open(damaged).read("hift", name), stored)
 
 
 def test_one_unsharded_lm_file_opens(damaged):
@@ -196,6 +185,49 @@ def test_facts_besides_the_tensors(damaged):
     assert list(Checkpoint.open(damaged).voices) == ["ann", "bob"]
 
 
+def test_rows_of_a_tensor(checkpoint):
+    for key, name in (
+        ("lm", "model.embed_tokens.weight"),
+        ("tokenizer", "encoder.codebook.weight"),
+        ("flow", "input_embedding.weight"),
+        ("hift", "conv_pre.parametrizations.weight.original1"),
+    ):
+        rows = checkpoint.read_rows(key, name, 5, 40)
+        assert rows.dtype == np.float32
+        np.testing.assert_array_equal(rows, checkpoint.read(key, name)[5:40])
+
+
+def test_the_speaker_encoder_is_found_or_not_there(damaged):
+    assert Checkpoint.open(damaged).speaker == damaged / FLOW / "campplus.onnx"
+    (damaged / FLOW / "campplus.onnx").unlink()
+    assert Checkpoint.open(damaged).speaker is None
+
+
+# --- another folder
+
+
+def test_the_wrong_folder_is_said_to_be_one(published, tmp_path):
+    assert "no such folder" in refused(tmp_path / "absent")
+    assert "no MOSS-Speech and no MOSS-Speech-Codec in it" in refused(tmp_path)
+    for part in (LM, CODEC):
+        assert "itself a model's folder" in refused(published / part)
+    assert "no such folder" in refused(published / LM / "config.json")
+
+
+@pytest.mark.parametrize("part", [LM, CODEC])
+def test_a_missing_folder_is_named_with_its_repository(damaged, part):
+    shutil.rmtree(damaged / part)
+    message = refused(damaged)
+    assert f"damaged/{part}: missing; download OpenMOSS-Team/{part}" in message
+
+
+def test_swapped_folders_are_recognized(damaged):
+    (damaged / LM).rename(damaged / "other")
+    (damaged / CODEC).rename(damaged / LM)
+    (damaged / "other").rename(damaged / CODEC)
+    assert "are the two folders swapped?" in refused(damaged, ConfigError)
+
+
 # --- damage
 
 
@@ -218,9 +250,9 @@ def test_a_missing_or_mangled_file_is_named(damaged, file):
     assert file in refused(damaged)
 
 
-def test_a_truncated_shard_is_refused(damaged, folder):
+def test_a_truncated_shard_is_refused(damaged, published):
     file = f"{LM}/model-00001-of-00003.safetensors"
-    replace(damaged / file, (folder / file).read_bytes()[:-1])
+    replace(damaged / file, (published / file).read_bytes()[:-1])
     assert file in refused(damaged)
 
 
@@ -275,15 +307,30 @@ def test_an_unknown_tensor_or_a_nested_dict_is_refused(damaged, key, file):
 
 def test_a_pickle_that_wants_to_run_code_is_refused(damaged):
     replace(damaged / FLOW / "hift.pt", {"conv_pre.bias": Path("x")})
-    assert "hift.pt" in refused(damaged)
+    message = refused(damaged)
+    assert f"{FLOW}/hift.pt: holds more than weights" in message
+    assert "Nothing of it was run" in message
 
 
-def test_integers_in_place_of_weights_are_refused(damaged):
-    name = "encoder_proj.bias"
-    state = lookalike.tensors("flow") | {name: torch.zeros(80, dtype=torch.int64)}
-    replace(damaged / FLOW / "flow-chunk-5.pt", state)
-    with pytest.raises(CorruptFile, match=name):
-        Checkpoint.open(damaged).read("flow", name)
+@pytest.mark.parametrize(
+    ("key", "name", "file"),
+    [
+        ("lm", "model.text_norm.weight", f"{LM}/model-00002-of-00003.safetensors"),
+        ("tokenizer", "encoder.conv1.bias", f"{CODEC}/model.safetensors"),
+        ("flow", "encoder_proj.bias", f"{FLOW}/flow-chunk-5.pt"),
+        ("hift", "conv_pre.bias", f"{FLOW}/hift.pt"),
+    ],
+)
+def test_integers_in_place_of_weights_are_refused_on_opening(damaged, key, name, file):
+    state = lookalike.tensors(key)
+    state[name] = torch.zeros(state[name].shape, dtype=torch.int64)
+    if key == "lm":
+        lookalike.write_lm(unlinked(damaged / LM), state)
+    else:
+        replace(damaged / file, state)
+    message = refused(damaged)
+    assert f": {name} is I64, expected F32, F16 or BF16" in message
+    assert file.rpartition("-")[0] in message
 
 
 def test_an_unknown_name_is_refused(checkpoint):
@@ -377,7 +424,9 @@ def test_absurd_depths_in_tensor_names_build_nothing(damaged):
 def test_sizes_that_overflow_are_refused(damaged):
     wide = {"input_embedding.weight": torch.zeros(1, 1).expand(1 << 31, 1 << 31)}
     replace(damaged / FLOW / "flow-chunk-5.pt", lookalike.tensors("flow") | wide)
-    assert "sizes no model can have" in refused(damaged, ConfigError)
+    assert "input_embedding.weight [2147483648, 2147483648] passes the end" in refused(damaged)
+    edit_json(damaged / CODEC / "config.json", encoder_attention_heads=3)
+    assert "do not divide" in refused(damaged, ConfigError)
 
 
 def test_json_that_is_too_deep_or_too_large_is_refused(damaged, monkeypatch):

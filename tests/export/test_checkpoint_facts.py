@@ -13,7 +13,7 @@ from antiphon.runtime.errors import AntiphonError, ConfigError, CorruptFile
 from antiphon.runtime.manifest import Prompts
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT
 
-CONFIG = LMConfig.from_json(lookalike.LM_CONFIG)
+CONFIG = LMConfig.from_json(lookalike.SIZES.lm_config())
 
 
 @pytest.fixture
