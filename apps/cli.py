@@ -106,10 +106,46 @@ def _verify(args: argparse.Namespace) -> int:
     return info.verify(args)
 
 
+def _voice(args: argparse.Namespace) -> int:
+    from . import voice
+
+    return voice.run(args)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from . import inspect
+
+    return inspect.run(args)
+
+
 def _export(args: argparse.Namespace) -> int:
     from . import export
 
     return export.run(args)
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from . import calibrate
+
+    return calibrate.run(args)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from . import evaluate
+
+    return evaluate.run(args)
+
+
+def _sensitivity(args: argparse.Namespace) -> int:
+    from . import sensitivity
+
+    return sensitivity.run(args)
+
+
+def _analyze(args: argparse.Namespace) -> int:
+    from . import analyze
+
+    return analyze.run(args)
 
 
 COMMANDS = {
@@ -119,7 +155,13 @@ COMMANDS = {
     "devices": _devices,
     "info": _info,
     "verify": _verify,
+    "voice": _voice,
+    "inspect": _inspect,
     "export": _export,
+    "calibrate": _calibrate,
+    "eval": _eval,
+    "sensitivity": _sensitivity,
+    "analyze": _analyze,
 }
 
 

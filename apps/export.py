@@ -5,27 +5,62 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from antiphon.runtime.errors import ConfigError
 
+from . import voice
+from .export_progress import Bar, Lines
+
 TOOLS = {"onnx", "safetensors", "torch"}
+INTERRUPTED = 130
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, saying on stderr what is being done; the bundle is whole or absent."""
     export = _exporter()
-    manifest = export(
-        args.checkpoint,
-        args.output,
-        weights=args.weights,
-        target=args.target,
-        noise_frames=args.noise_frames,
-        progress=_show,
-    )
+    progress = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    try:
+        manifest = export(
+            args.checkpoint,
+            args.output,
+            progress=progress,
+            weights=args.weights,
+            statistics=args.statistics,
+            target=args.target,
+            voices=voice.recordings(_voices(args.voice)),
+            noise_frames=args.noise_frames,
+            jobs=args.jobs,
+            parity=args.parity,
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"antiphon: interrupted; {_kept(args.output)}", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        progress.close()
     size = sum(entry.size_bytes for entry in manifest.files)
     print(f"{args.output}: {manifest.name}, {size / 1e6:.1f} MB, {len(manifest.engines)} engines")
     return 0
+
+
+def _voices(named: list[tuple[str, Path]]) -> dict[str, Path]:
+    voices = dict(named)
+    if len(voices) < len(named):
+        raise ConfigError(f"--voice names one voice twice: {', '.join(name for name, _ in named)}")
+    return voices
+
+
+def _kept(output: Path) -> str:
+    """What an interrupted export has left."""
+    from antiphon.export.journal import finished_parts
+    from antiphon.export.writer import partial_folder
+
+    parts = finished_parts(partial_folder(output))
+    if not parts:
+        return "nothing was finished yet"
+    return f"{', '.join(parts)} finished; the same command goes on from there"
 
 
 def _exporter() -> Callable[..., Any]:
@@ -38,8 +73,3 @@ def _exporter() -> Callable[..., Any]:
             f"exporting needs {error.name}; install the tools: pip install 'antiphon[export]'"
         ) from error
     return export
-
-
-def _show(what: str, number: int, count: int) -> None:
-    """One line for each step: `what` comes next, `number` of `count` are done."""
-    print(f"{number + 1}/{count} {what}", file=sys.stderr, flush=True)

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .analyze_options import ABOUT as EXPERIMENTS
+from .analyze_options import add_options as add_analyze_options
+from .calibrate_options import add_options as add_calibrate_options
+from .export_options import add_options as add_export_options
+from .proof_options import add_eval_options, add_sensitivity_options
+from .talk_options import add_options as add_talk_options
+
 BUNDLE_VARIABLE = "ANTIPHON_BUNDLE"
-WEIGHTS = ("fp32", "fp16", "int8", "int8_row", "int4_b32", "int4_b64", "int4_b128")
 
 Parsers = Any  # argparse keeps the type of add_subparsers() to itself
 
@@ -24,7 +30,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument("--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for add in (_reply, _talk, _demo, _devices, _info, _verify, _export):
+    talking = (_reply, _talk, _demo, _devices, _info, _verify, _voice)
+    for add in (*talking, _inspect, _export, _calibrate, _proof, _analyze):
         add(commands)
     args, rest = parser.parse_known_args(argv)
     # argparse gives up on file names after an option that follows other file names
@@ -96,11 +103,9 @@ def _reply(commands: Parsers) -> None:
 
 
 def _talk(commands: Parsers) -> None:
-    about = "Talk with the model: Enter starts and ends your turn."
+    about = "Talk with the model: speak, pause, and it answers; speak again to interrupt it."
     parser = _command(commands, "talk", about)
-    parser.add_argument("--input", metavar="DEV", help="microphone: number or part of its name")
-    parser.add_argument("--output", metavar="DEV", help="loudspeaker: number or part of its name")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="keep every turn there as wav")
+    add_talk_options(parser)
     _add_model(parser)
     _add_sampling(parser)
 
@@ -137,19 +142,71 @@ def _verify(commands: Parsers) -> None:
     parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE")
 
 
+def _voice(commands: Parsers) -> None:
+    voice = commands.add_parser("voice", help="List, add and remove the voices of a bundle.")
+    actions = voice.add_subparsers(required=True, metavar="ACTION", title="actions")
+    for action, about in (
+        ("list", "List the voices of a bundle."),
+        ("add", "Make a voice of a recording and add it to a bundle."),
+        ("remove", "Remove a voice from a bundle."),
+        ("default", "Choose the voice that speaks when none is named."),
+    ):
+        parser = _command(actions, action, about)
+        parser.set_defaults(command="voice", action=action)
+        if action != "list":
+            parser.add_argument("name", metavar="NAME", help="of the voice")
+        parser.add_argument("--bundle", type=Path, metavar="DIR", help="the model")
+        if action == "list":
+            _add_json(parser)
+        if action == "add":
+            _add_recording(parser)
+
+
+def _add_recording(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recording",
+        type=Path,
+        metavar="RECORDING",
+        help="one person speaking, 3 to 10 s; wav or flac, 16 kHz or more, first channel",
+    )
+    parser.add_argument("--default", action="store_true", help="speak so when no voice is named")
+    parser.add_argument(
+        "--threads", type=_count, default=1, metavar="N", help="of each engine (default: 1)"
+    )
+
+
+def _inspect(commands: Parsers) -> None:
+    about = "Say what a checkpoint holds and lacks, and which graphics card it would fit."
+    parser = _command(commands, "inspect", about)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder to look at")
+    _add_json(parser)
+
+
 def _export(commands: Parsers) -> None:
     parser = _command(commands, "export", "Make a bundle from a checkpoint.")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder to read")
-    parser.add_argument("output", type=Path, metavar="BUNDLE", help="folder to make")
-    parser.add_argument("--weights", choices=WEIGHTS, default="int8")
-    parser.add_argument("--target", choices=("cpu",), default="cpu")
-    parser.add_argument(
-        "--noise-frames",
-        type=_count,
-        default=15_000,
-        metavar="N",
-        help="the longest voice prompt and reply, 50 frames a second (default: 15000)",
-    )
+    add_export_options(parser)
+
+
+def _calibrate(commands: Parsers) -> None:
+    about = "Watch a checkpoint answer questions, for `antiphon export` to round its weights by."
+    add_calibrate_options(_command(commands, "calibrate", about))
+
+
+def _proof(commands: Parsers) -> None:
+    about = "Measure what a bundle has lost against its reference."
+    add_eval_options(_command(commands, "eval", about))
+    about = "Say which layers of a checkpoint lose most when quantized, one at a time."
+    add_sensitivity_options(_command(commands, "sensitivity", about))
+
+
+def _analyze(commands: Parsers) -> None:
+    about = "Experiments on a checkpoint: speech against text in its layers, words in its codes."
+    analyze = commands.add_parser("analyze", help=about, description=about)
+    experiments = analyze.add_subparsers(required=True, metavar="EXPERIMENT", title="experiments")
+    for experiment, about in EXPERIMENTS.items():
+        parser = _command(experiments, experiment, about)
+        parser.set_defaults(command="analyze", experiment=experiment)
+        add_analyze_options(parser, experiment)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 
-from antiphon.quant.schemes import INT8, SCHEMES, Scheme
+from antiphon.runtime.manifest import ENGINES
 
-from .checkpoint import Checkpoint, FileKey
-from .reference.flow import NOISE_FRAMES
+from .checkpoint import Checkpoint
+from .plan import PARTS, Plan, part_shapes
 
-HEAD = "lm_head"
-PARTS: dict[str, tuple[FileKey, tuple[str, ...]]] = {  # where an engine's weights come from
-    "trunk": ("lm", ("model.shared_block.",)),
-    "speech_branch": ("lm", ("model.audio_block.", f"audio_{HEAD}.")),
-    "text_branch": ("lm", ("model.text_block.", f"text_{HEAD}.")),
-    "encoder": ("tokenizer", ("",)),
-    "flow_encoder": ("flow", ("input_embedding.", "spk_embed_affine_layer.", "encoder")),
-    "flow_step": ("flow", ("decoder.",)),
-    "vocoder": ("hift", ("",)),
-}
 PEAK_BYTES = {4: 1.0, 8: 1.95, 16: 5.0, 32: 5.0}  # per weight while an engine loads, measured
 MEMORY = Path("/proc/meminfo")
+_GRAPH_BYTES = 8192  # of the nodes around one weight, and of its alignment
 
 
-def bundle_bytes(source: Checkpoint, kept: Scheme) -> int:
-    """Upper bound of a bundle's size on disk."""
-    lm = source.value_counts("lm")
-    tables = sum(count for name, count in lm.items() if "embed" in name)
-    heads = tables  # as many values
-    layers = sum(lm.values()) - tables - heads
-    coded = (layers * kept.bits + heads * max(kept.bits, INT8.bits)) / 8
-    codec: tuple[FileKey, ...] = ("tokenizer", "flow", "hift")
-    others = sum(sum(source.value_counts(key).values()) for key in codec)
-    noise = source.flow_config.mel_bins * NOISE_FRAMES
-    return int(1.2 * coded) + 2 * tables + 4 * (others + noise)
+def bundle_bytes(source: Checkpoint, plan: Plan, noise_frames: int) -> int:
+    """Upper bound of a bundle's size on disk, without voices."""
+    total = 4 * source.flow_config.mel_bins * noise_frames
+    total += source.tokenizer_json.stat().st_size
+    for part in PARTS:
+        stored = plan.of(part)
+        total += sum(weight.nbytes + _GRAPH_BYTES for weight in stored.values())
+        others = [s for name, s in part_shapes(source, part).items() if name not in stored]
+        total += sum(4 * math.prod(shape) + _GRAPH_BYTES for shape in others)
+    return total
 
 
-def parity_bytes(source: Checkpoint, schemes: Mapping[str, str]) -> dict[str, int]:
-    """Memory that loading each engine takes; `schemes` says how its weights are stored."""
+def parity_bytes(source: Checkpoint, plan: Plan) -> dict[str, int]:
+    """Memory that loading each engine takes."""
     needed = {}
-    for engine, scheme in schemes.items():
-        key, prefixes = PARTS[engine]
-        bits = SCHEMES[scheme].bits
-        needed[engine] = sum(
-            int(count * PEAK_BYTES[max(bits, INT8.bits) if HEAD in name else bits])
-            for name, count in source.value_counts(key).items()
-            if name.startswith(prefixes)
+    for engine in ENGINES:
+        stored = plan.of(engine)
+        others = [s for name, s in part_shapes(source, engine).items() if name not in stored]
+        needed[engine] = int(
+            sum(weight.count * PEAK_BYTES[weight.scheme.bits] for weight in stored.values())
+            + sum(math.prod(shape) for shape in others) * PEAK_BYTES[32]
         )
     return needed
 

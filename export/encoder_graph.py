@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from antiphon.quant.recipe import Recipe, RuleOf, rules_of
 from antiphon.quant.schemes import Scheme
 
 from .flow_encoder_graph import conv_matrix, unfold
@@ -28,9 +29,9 @@ class _Encoder:
     """Layers of the encoder, sharing mask and write index."""
 
     def __init__(
-        self, g: GraphBuilder, config: TokenizerConfig, read: Read, scheme: Scheme
+        self, g: GraphBuilder, config: TokenizerConfig, read: Read, rule_of: RuleOf
     ) -> None:
-        self.g, self.config, self.read, self.scheme = g, config, read, scheme
+        self.g, self.config, self.read, self.rule_of = g, config, read, rule_of
         self.mask = g.input("mask", np.float32, [FRAMES, "C"])
         self.write_index = g.input("write_index", np.int64, [1])
 
@@ -49,15 +50,19 @@ class _Encoder:
             pairs = g.reshape(rows, 1, -1, 2 * channels)
             now, after = g.slice(pairs, 1, 0, -1), g.slice(pairs, 1, 1, END)
             unfolded = g.concat(2, now, g.slice(after, 2, 0, channels))
-        matrix = conv_matrix(self.read(f"encoder.{name}.weight"))
+        weight = f"encoder.{name}.weight"
+        matrix, rule = conv_matrix(self.read(weight)), self.rule_of(weight)
         bias = self.read(f"encoder.{name}.bias")
-        return g.op("Gelu", g.linear(unfolded, name, matrix, bias, self.scheme))
+        y = g.linear(unfolded, name, matrix, bias, rule.scheme, rule.method)
+        return g.op("Gelu", y)
 
     def positions(self, x: str) -> str:
         """Add the learned rows of frames frame_index … frame_index + 4n - 1 to x [1, 4n, d]."""
         g = self.g
         start = g.input("frame_index", np.int64, [1])
-        table = g.weight("embed_positions", self.read("encoder.embed_positions.weight"))
+        name = "encoder.embed_positions.weight"
+        half = self.rule_of(name).scheme.bits < 32
+        table = g.weight("embed_positions", self.read(name), half=half)
         return g.op("Add", x, g.slice(table, 0, start, g.op("Add", start, g.size(x, 1))))
 
     def layer(self, x: str, index: int) -> str:
@@ -72,7 +77,9 @@ class _Encoder:
 
     def _linear(self, x: str, name: str, bias: bool = True) -> str:
         values = self.read(f"{name}.bias") if bias else None
-        return self.g.linear(x, name, self.read(f"{name}.weight"), values, self.scheme)
+        weight = f"{name}.weight"
+        rule = self.rule_of(weight)
+        return self.g.linear(x, name, self.read(weight), values, rule.scheme, rule.method)
 
     def _attention(self, x: str, layer: str, index: int) -> str:
         heads = self.config.encoder_attention_heads
@@ -101,18 +108,18 @@ class _Encoder:
         rows = self.read("encoder.codebook.weight")
         norms = g.const("codebook.norms", np.square(rows).sum(1, dtype=np.float32))
         # never rounded: codes depend on every bit
-        product = g.op("MatMul", x, g.weight("codebook", rows.T, half=False))
+        product = g.op("MatMul", x, g.weight("codebook", rows.T))
         size = g.op("ReduceSumSquare", x, g.ints(-1), keepdims=1)
         twice = g.op("Mul", product, g.scalar(2.0))
         distance = g.op("Sub", g.op("Add", norms, size), twice)
         return g.op("ArgMin", distance, axis=-1, keepdims=0, select_last_index=0)
 
 
-def build_encoder(config: TokenizerConfig, read: Read, scheme: Scheme, path: Path) -> Path:
+def build_encoder(config: TokenizerConfig, read: Read, kept: Scheme | Recipe, path: Path) -> Path:
     """Write the encoder: log_mel [1, M, 8n] -> codes int64 [1, n]. `read` takes file names."""
-    g = GraphBuilder(path, half=scheme.bits < 32)
+    g = GraphBuilder(path)
     x = g.input("log_mel", np.float32, [1, config.num_mel_bins, f"{MEL_PER_CODE}*n"])
-    encoder = _Encoder(g, config, read, scheme)
+    encoder = _Encoder(g, config, read, rules_of("encoder", kept))
     x = encoder.convolution(g.transpose(x, 0, 2, 1), "conv1", config.num_mel_bins, stride=1)
     x = encoder.positions(encoder.convolution(x, "conv2", config.d_model, stride=2))
     for i in range(config.quantize_position):

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.quant.schemes import FP32, Scheme
+from antiphon.quant.recipe import Recipe, rules_of, unquantized
+from antiphon.quant.schemes import Scheme
 
 from .graph import END, GraphBuilder
 from .lm_graph import Read
@@ -40,9 +41,9 @@ def unfold(b: GraphBuilder, rows: str, kernel: int) -> str:
     return b.concat(2, *(b.slice(rows, 1, k, end) for k, end in enumerate(ends)))
 
 
-def build_flow_encoder(config: FlowConfig, read: Read, scheme: Scheme, path: Path) -> Path:
+def build_flow_encoder(config: FlowConfig, read: Read, kept: Scheme | Recipe, path: Path) -> Path:
     """Write the engine to `path`; `read` returns a tensor of the flow file as float32."""
-    return _FlowEncoder(config, read, scheme, path).build()
+    return _FlowEncoder(config, read, kept, path).build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,10 @@ class _Level:
 
 
 class _FlowEncoder:
-    def __init__(self, config: FlowConfig, read: Read, scheme: Scheme, path: Path) -> None:
-        self.config, self.read, self.scheme = config, read, scheme
-        self.graph = GraphBuilder(path, half=scheme.bits <= 16)
+    def __init__(self, config: FlowConfig, read: Read, kept: Scheme | Recipe, path: Path) -> None:
+        self.config, self.read = config, read
+        self.rule_of = rules_of("flow_encoder", kept)
+        self.graph = GraphBuilder(path)
         steps = np.arange(0, config.width, 2, dtype=np.float32)
         self.rates = np.exp(steps * np.float32(-math.log(10000.0) / config.width))
 
@@ -81,7 +83,7 @@ class _FlowEncoder:
         for i in range(c.up_blocks):
             x = self._block(x, i, level)
         x = self._norm(x, "encoder.after_norm")
-        mu = self._linear(x, "encoder_proj", FP32)
+        mu = self._float_linear(x, "encoder_proj")
         b.output(b.op("Transpose", mu, name="mu", perm=[0, 2, 1]), np.float32, [1, mels, "4*n"])
         b.output("up_tail_out", np.float32, [1, 2 * c.mel_per_token, width])
         b.output("lookahead_tail_out", np.float32, [1, 2, width])
@@ -90,9 +92,19 @@ class _FlowEncoder:
 
     # pieces with names of the file
 
-    def _linear(self, x: str, name: str, scheme: Scheme | None = None) -> str:
+    def _linear(self, x: str, name: str) -> str:
         weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
-        return self.graph.linear(x, name, weight, bias, scheme or self.scheme)
+        rule = self.rule_of(f"{name}.weight")
+        return self.graph.linear(x, name, weight, bias, rule.scheme, rule.method)
+
+    def _float_linear(self, x: str, name: str) -> str:
+        """Small and at the border of the engine: never codes."""
+        weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
+        scheme = unquantized(self.rule_of(f"{name}.weight").scheme)
+        return self.graph.linear(x, name, weight, bias, scheme)
+
+    def _half(self, name: str) -> bool:
+        return self.rule_of(name).scheme.bits < 32
 
     def _norm(self, x: str, name: str, eps: float = 1e-5) -> str:
         weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
@@ -101,15 +113,16 @@ class _FlowEncoder:
     def _conv(self, rows: str, name: str) -> str:
         """Convolution without padding over rows [1, T + K - 1, E]."""
         weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
-        unfolded = unfold(self.graph, rows, weight.shape[2])
-        return self.graph.linear(unfolded, name, conv_matrix(weight), bias, self.scheme)
+        unfolded, rule = unfold(self.graph, rows, weight.shape[2]), self.rule_of(f"{name}.weight")
+        matrix = conv_matrix(weight)
+        return self.graph.linear(unfolded, name, matrix, bias, rule.scheme, rule.method)
 
     def _speaker(self, embedding: str) -> None:
         """Normalised and mapped to M values (E.3 step 1)."""
         b = self.graph
         norm = b.op("ReduceL2", embedding, b.ints(1), keepdims=1)
         unit = b.op("Div", embedding, b.op("Max", norm, b.scalar(1e-12)))
-        b.op("Identity", self._linear(unit, "spk_embed_affine_layer", FP32), name="speaker")
+        b.op("Identity", self._float_linear(unit, "spk_embed_affine_layer"), name="speaker")
 
     # the way of a chunk
 
@@ -122,7 +135,8 @@ class _FlowEncoder:
         x /= np.sqrt(np.square(x).mean(1, keepdims=True) + 1e-5)
         x = x * self.read("encoder.embed.out.1.weight") + self.read("encoder.embed.out.1.bias")
         x *= math.sqrt(self.config.width)
-        return self.graph.weight("embedded_codes", x.astype(np.float32))
+        half = self._half("input_embedding.weight")
+        return self.graph.weight("embedded_codes", x.astype(np.float32), half=half)
 
     def _look_ahead(self, codes: str) -> str:
         """Codes [1, n] -> rows [1, n, E] that know three tokens of future (E.3 step 4)."""
@@ -185,7 +199,8 @@ class _FlowEncoder:
         parts = [f"{name}.linear_{p}" for p in "qkv"]
         weight = np.concatenate([self.read(f"{p}.weight") for p in parts])
         bias = np.concatenate([self.read(f"{p}.bias") for p in parts])
-        qkv = b.linear(x, f"{name}.linear_qkv", weight, bias, self.scheme)
+        rule = self.rule_of(f"{parts[0]}.weight")
+        qkv = b.linear(x, f"{name}.linear_qkv", weight, bias, rule.scheme, rule.method)
         q, k, v = (
             b.split_heads(part, c.heads, dim)
             for part in b.ops("Split", qkv, outputs=3, axis=2, num_outputs=3)
@@ -203,8 +218,10 @@ class _FlowEncoder:
         """w = q + v [1, H, n, D] -> scaled position scores [1, H, n, C]."""
         b, c = self.graph, self.config
         dim = c.width // c.heads
-        weight = self.read(f"{name}.linear_pos.weight")  # [H·D, E], sines and cosines alternate
+        position = f"{name}.linear_pos"
+        weight = self.read(f"{position}.weight")  # [H·D, E], sines and cosines alternate
         weight = np.concatenate((weight[:, 0::2], weight[:, 1::2]), axis=1) / math.sqrt(dim)
-        matrix = b.weight(f"{name}.linear_pos", weight.reshape(c.heads, dim, c.width))
+        heads, half = weight.reshape(c.heads, dim, c.width), self._half(f"{position}.weight")
+        matrix = b.weight(position, heads, half=half)
         turned = b.op("RotaryEmbedding", b.op("MatMul", w, matrix), *level.turn)
         return b.op("MatMul", turned, level.slots)

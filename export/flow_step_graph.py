@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from antiphon.quant.schemes import FP32, Scheme
+from antiphon.quant.recipe import Recipe, RuleOf, rules_of, unquantized
+from antiphon.quant.schemes import Scheme
 
 from .flow_encoder_graph import Floats, conv_matrix, unfold
 from .graph import GraphBuilder
@@ -37,16 +38,17 @@ def tail_widths(config: FlowConfig) -> list[int]:
     return [4 * config.mel_bins, c, c, *[c, c] * config.mid_blocks, 2 * c, c, c, c]
 
 
-def build_flow_step(config: FlowConfig, read: Read, scheme: Scheme, path: Path) -> Path:
+def build_flow_step(config: FlowConfig, read: Read, kept: Scheme | Recipe, path: Path) -> Path:
     """Write the engine to `path`; `read` returns a tensor of the flow file as float32."""
-    return _FlowStep(config, read, scheme, path).build()
+    return _FlowStep(config, read, kept, path).build()
 
 
 class _FlowStep:
-    def __init__(self, config: FlowConfig, read: Read, scheme: Scheme, path: Path) -> None:
-        self.config, self.scheme = config, scheme
+    def __init__(self, config: FlowConfig, read: Read, kept: Scheme | Recipe, path: Path) -> None:
+        self.config, rule_of = config, rules_of("flow_step", kept)
         self.read: Read = lambda name: read(f"decoder.estimator.{name}")
-        self.graph = GraphBuilder(path, half=scheme.bits <= 16)
+        self.rule_of: RuleOf = lambda name: rule_of(f"decoder.estimator.{name}")
+        self.graph = GraphBuilder(path)
         self.tails: list[str] = []  # of the convolutions still to come
         self.tails_out: list[str] = []
         self.caches = 0
@@ -61,7 +63,7 @@ class _FlowStep:
         self.mask = b.input("mask", np.float32, ["F", "C"])
         self.write = b.input("write_index", np.int64, [2])
         x = self._estimator(x, self._times())
-        v = self._linear(x, "final_proj", self.read("final_proj.weight")[:, :, 0], FP32)
+        v = self._final(x)
         halves = b.const("guidance", np.array([[[1.0 + c.cfg_rate]], [[-c.cfg_rate]]]))
         v = b.op("ReduceSum", b.op("Mul", v, halves), b.ints(0), keepdims=1)
         step = b.op("Mul", b.transpose(v, 0, 2, 1), b.input("dt", np.float32, [1]))
@@ -94,7 +96,8 @@ class _FlowStep:
         names = [f"{stage}.0.mlp.1" for stage in stages(self.config)]
         weight = np.concatenate([self.read(f"{name}.weight") for name in names])
         bias = np.concatenate([self.read(f"{name}.bias") for name in names])
-        e = b.linear(e, "resnet_times", weight, bias, self.scheme)
+        rule = self.rule_of(f"{names[0]}.weight")
+        e = b.linear(e, "resnet_times", weight, bias, rule.scheme, rule.method)
         return b.ops("Split", e, outputs=len(names), axis=1, num_outputs=len(names))
 
     def _estimator(self, x: str, times: list[str]) -> str:
@@ -122,12 +125,17 @@ class _FlowStep:
 
     # pieces with names of the file
 
-    def _linear(
-        self, x: str, name: str, weight: Floats | None = None, scheme: Scheme | None = None
-    ) -> str:
+    def _linear(self, x: str, name: str, weight: Floats | None = None) -> str:
+        rule = self.rule_of(f"{name}.weight")
         weight = self.read(f"{name}.weight") if weight is None else weight
         bias = self.read(f"{name}.bias")
-        return self.graph.linear(x, name, weight, bias, scheme or self.scheme)
+        return self.graph.linear(x, name, weight, bias, rule.scheme, rule.method)
+
+    def _final(self, x: str) -> str:
+        """Velocities: never by codes."""
+        weight, bias = self.read("final_proj.weight")[:, :, 0], self.read("final_proj.bias")
+        scheme = unquantized(self.rule_of("final_proj.weight").scheme)
+        return self.graph.linear(x, "final_proj", weight, bias, scheme)
 
     def _norm(self, x: str, name: str) -> str:
         return self.graph.layer_norm(
@@ -161,7 +169,8 @@ class _FlowStep:
         attention = f"{name}.attn1"
         weight = np.concatenate([self.read(f"{attention}.to_{p}.weight") for p in "qkv"])
         h = self._norm(x, f"{name}.norm1")
-        qkv = b.linear(h, f"{attention}.to_qkv", weight, None, self.scheme)
+        rule = self.rule_of(f"{attention}.to_q.weight")
+        qkv = b.linear(h, f"{attention}.to_qkv", weight, None, rule.scheme, rule.method)
         q, k, v = (
             b.split_heads(part, heads, _HEAD_DIM)
             for part in b.ops("Split", qkv, outputs=3, axis=2, num_outputs=3)

@@ -13,37 +13,36 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from onnx import TensorProto, helper
 
-from antiphon.quant.blocks import Quantized, pack_int4, quantize
 from antiphon.quant.schemes import FP32, Scheme
+from antiphon.runtime.errors import ConfigError
+
+from .constants import Constants
+from .matrix import Floats, Matrix, Rows, as_rows, coded, fits_half, floats
 
 OPSET = 24
 IR_VERSION = 11
 END = int(np.iinfo(np.int64).max)  # of a slice that runs to the end
-_INLINE_BYTES = 1024  # smaller constants stay in the .onnx, where shape inference can read them
-_ALIGNMENT = 64
 
 Dim = int | str
-Floats = NDArray[np.float32]
 
 
 class GraphBuilder:
     """One graph under construction. Tensors are referred to by name.
 
-    `path` is NAME.onnx; its weights go to NAME.data beside it as soon as they are given, so that
-    no more than one of them is in memory. half: store unquantized weights as float16.
+    `path` is NAME.onnx; its weights go to NAME.data beside it as soon as they are given: a matrix
+    that is read by rows is never whole in memory. jobs: threads that convert one.
     """
 
-    def __init__(self, path: Path, *, half: bool = False) -> None:
-        self.path, self.data_path, self.half = path, path.with_suffix(".data"), half
+    def __init__(self, path: Path, *, jobs: int = 1) -> None:
+        self.path, self.jobs = path, jobs
+        self._constants = Constants(path)
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._names: dict[str, int] = {}
-        self.data_path.write_bytes(b"")
 
     # inputs, outputs, nodes
 
@@ -86,8 +85,7 @@ class GraphBuilder:
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
-        return self._store(name, dtype, array.shape, np.ascontiguousarray(array))
+        return self._constants.add(name, array)
 
     def ints(self, *values: int) -> str:
         """A constant int64 vector; equal ones are shared."""
@@ -99,71 +97,61 @@ class GraphBuilder:
         name = f"scalar/{value!r}"
         return name if name in self._constants else self.const(name, np.float32(value))
 
-    def weight(self, name: str, value: Floats, *, half: bool | None = None) -> str:
+    def weight(self, name: str, value: Floats, *, half: bool = False) -> str:
         """Store a weight that is not quantized: as float16 if asked to, or if nothing is lost.
 
         ONNX Runtime folds the Cast when it loads the graph: float16 costs nothing later.
         """
         with np.errstate(over="ignore"):
             small = value.astype(np.float16)
-        if not (self.half if half is None else half) and not np.array_equal(small, value):
+        if not half and not np.array_equal(small, value):
             return self.const(name, value.astype(np.float32, copy=False))
         if not np.isfinite(small).all():
-            raise ValueError(f"{name}: too large for float16")
-        stored = self.const(f"{name}.half", small)
+            raise ConfigError(f"{self.path.stem}: {name} is too large for float16; keep it float32")
+        return self._cast(name, self.const(f"{name}.half", small))
+
+    def _cast(self, name: str, stored: str) -> str:
         return self.op("Cast", stored, name=name, to=TensorProto.FLOAT)
-
-    def _store(self, name: str, dtype: int, dims: Sequence[int], data: NDArray[Any]) -> str:
-        if name in self._constants:
-            raise ValueError(f"{self.path.name}: constant {name} stored twice")
-        tensor = TensorProto(name=name, data_type=dtype, dims=dims)
-        if data.nbytes < _INLINE_BYTES:
-            tensor.raw_data = data.tobytes()
-        else:
-            self._append(tensor, data)
-        self._constants[name] = tensor
-        return name
-
-    def _append(self, tensor: TensorProto, data: NDArray[Any]) -> None:
-        with self.data_path.open("ab") as file:
-            file.write(bytes(-file.tell() % _ALIGNMENT))
-            entries = {
-                "location": self.data_path.name,
-                "offset": file.tell(),
-                "length": data.nbytes,
-            }
-            data.tofile(file)
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in entries.items():
-            tensor.external_data.add(key=key, value=str(value))
 
     # layers
 
     def linear(
-        self, x: str, name: str, weight: Floats, bias: Floats | None = None, scheme: Scheme = FP32
+        self,
+        x: str,
+        name: str,
+        weight: Matrix,
+        bias: Floats | None = None,
+        scheme: Scheme = FP32,
+        method: str = "rtn",
     ) -> str:
-        """x [..., I] -> [..., O] with weight [O, I], stored by `scheme`."""
+        """x [..., I] -> [..., O] with weight [O, I], stored by `scheme`, its codes by `method`."""
+        rows = as_rows(weight)
         if scheme.quantized:
-            scheme = scheme.fit(weight.shape[1])
-            matrix = self._dequantized(name, quantize(weight, scheme), scheme)
+            matrix = self._dequantized(name, rows, scheme.fit(rows.shape[1]), method)
         else:
-            half = True if scheme.bits == 16 else None
-            matrix = self.weight(f"{name}.weight", weight.T, half=half)
+            matrix = self._float_matrix(f"{name}.weight", rows, half=scheme.bits == 16)
         y = self.op("MatMul", x, matrix, name=f"{name}/MatMul")
         if bias is None:
             return y
         return self.op("Add", y, self.const(f"{name}.bias", bias), name=f"{name}/Add")
 
-    def _dequantized(self, name: str, quantized: Quantized, scheme: Scheme) -> str:
+    def _float_matrix(self, name: str, rows: Rows, *, half: bool) -> str:
+        """The transpose of a matrix, stored as `weight` does."""
+        if half or fits_half(rows):
+            cells = floats(rows, np.float16, self.jobs)
+            return self._cast(
+                name, self._constants.stream(f"{name}.half", TensorProto.FLOAT16, cells)
+            )
+        return self._constants.stream(name, TensorProto.FLOAT, floats(rows, np.float32, self.jobs))
+
+    def _dequantized(self, name: str, rows: Rows, scheme: Scheme, method: str) -> str:
         """DequantizeLinear of a matrix, stored inputs first: [I, O] with scales [I/g, O] or [O]."""
-        codes = np.ascontiguousarray(quantized.codes.T)
-        dims, dtype = codes.shape, TensorProto.INT8
-        data: NDArray[Any] = codes
-        if scheme.bits == 4:
-            dtype, data = TensorProto.INT4, pack_int4(codes)
-        stored = self._store(f"{name}.codes", dtype, dims, data)
+        dtype = TensorProto.INT4 if scheme.bits == 4 else TensorProto.INT8
+        if scheme.floating:
+            dtype = TensorProto.FLOAT8E4M3FN
+        cells, scales = coded(rows, scheme, method, self.jobs)
+        stored = self._constants.stream(f"{name}.codes", dtype, cells)
         attributes: dict[str, int] = {"axis": 1}
-        scales = np.ascontiguousarray(quantized.scales.T)
         if scheme.block_size:
             attributes = {"axis": 0, "block_size": scheme.block_size}
         else:
@@ -182,19 +170,33 @@ class GraphBuilder:
         return self.op("RMSNormalization", x, w, name=f"{name}/out", axis=-1, epsilon=eps)
 
     def conv1d(
-        self, x: str, name: str, weight: Floats, bias: Floats | None = None, **attributes: Any
+        self,
+        x: str,
+        name: str,
+        weight: Floats,
+        bias: Floats | None = None,
+        *,
+        half: bool = False,
+        **attributes: Any,
     ) -> str:
         """x [B, C, T] with weight [O, C, K]; strides, dilations, pads as lists, default none."""
-        inputs = [x, self.weight(f"{name}.weight", weight)]
+        inputs = [x, self.weight(f"{name}.weight", weight, half=half)]
         if bias is not None:
             inputs.append(self.const(f"{name}.bias", bias))
         return self.op("Conv", *inputs, name=f"{name}/Conv", **attributes)
 
     def conv_transpose1d(
-        self, x: str, name: str, weight: Floats, bias: Floats | None = None, **attributes: Any
+        self,
+        x: str,
+        name: str,
+        weight: Floats,
+        bias: Floats | None = None,
+        *,
+        half: bool = False,
+        **attributes: Any,
     ) -> str:
         """x [B, C, T] with weight [C, O, K]; strides and pads as lists."""
-        inputs = [x, self.weight(f"{name}.weight", weight)]
+        inputs = [x, self.weight(f"{name}.weight", weight, half=half)]
         if bias is not None:
             inputs.append(self.const(f"{name}.bias", bias))
         return self.op("ConvTranspose", *inputs, name=f"{name}/ConvTranspose", **attributes)
@@ -273,15 +275,13 @@ class GraphBuilder:
             self.path.stem,
             self._inputs,
             self._outputs,
-            list(self._constants.values()),
+            self._constants.finish(),
         )
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(
             graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="antiphon"
         )
         self.path.write_bytes(model.SerializeToString())
-        if not self.data_path.stat().st_size:
-            self.data_path.unlink()
         return self.path
 
 

@@ -19,20 +19,26 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.quant.schemes import INT8, Scheme
+from antiphon.quant.recipe import Recipe, RuleOf, rules_of
+from antiphon.quant.schemes import Scheme
 
 from .graph import GraphBuilder
+from .matrix import Matrix, whole
 from .reference.config import LMConfig
 
 Read = Callable[[str], NDArray[np.float32]]
+ReadMatrix = Callable[[str], Matrix]  # matrices may come by rows
 Branch = Literal["audio", "text"]  # as the checkpoint spells them
+ENGINES: dict[Branch, str] = {"audio": "speech_branch", "text": "text_branch"}
 
 
 class _Stack:
     """Decoder layers of one graph, sharing rotary rows, mask and write index."""
 
-    def __init__(self, g: GraphBuilder, config: LMConfig, read: Read, scheme: Scheme) -> None:
-        self.g, self.config, self.read, self.scheme = g, config, read, scheme
+    def __init__(
+        self, g: GraphBuilder, config: LMConfig, read: ReadMatrix, rule_of: RuleOf
+    ) -> None:
+        self.g, self.config, self.read, self.rule_of = g, config, read, rule_of
         half = config.head_dim // 2
         self.rope = (
             g.input("cos", np.float32, [1, "S", half]),
@@ -44,27 +50,32 @@ class _Stack:
     def layer(self, x: str, prefix: str, index: int) -> str:
         """Decoder layer `index` of the block `prefix`, whose caches are key_i and value_i."""
         name = f"{prefix}.layers.{index}"
-        y = self._attention(self._norm(x, f"{name}.input_layernorm"), f"{name}.self_attn", index)
+        y = self._attention(self.norm(x, f"{name}.input_layernorm"), f"{name}.self_attn", index)
         x = self.g.op("Add", x, y)
-        y = self._mlp(self._norm(x, f"{name}.post_attention_layernorm"), f"{name}.mlp")
+        y = self._mlp(self.norm(x, f"{name}.post_attention_layernorm"), f"{name}.mlp")
         return self.g.op("Add", x, y)
 
-    def _norm(self, x: str, name: str) -> str:
-        return self.g.rms_norm(x, name, self.read(f"{name}.weight"), self.config.rms_norm_eps)
+    def norm(self, x: str, name: str) -> str:
+        """RMSNorm with the weight `name`."""
+        weight = whole(self.read(f"{name}.weight"))
+        return self.g.rms_norm(x, name, weight, self.config.rms_norm_eps)
 
-    def _linear(self, x: str, name: str) -> str:
-        return self.g.linear(x, name, self.read(f"{name}.weight"), None, self.scheme)
+    def linear(self, x: str, name: str) -> str:
+        """Multiply by the matrix `name`, stored as its rule says."""
+        weight = f"{name}.weight"
+        rule = self.rule_of(weight)
+        return self.g.linear(x, name, self.read(weight), None, rule.scheme, rule.method)
 
     def _heads(self, x: str, name: str, letter: str, heads: int) -> str:
         """Project to heads [1, H, S, D], normalise each and rotate."""
         g = self.g
-        y = g.reshape(self._linear(x, f"{name}.{letter}_proj"), 0, 0, heads, self.config.head_dim)
-        y = g.transpose(self._norm(y, f"{name}.{letter}_norm"), 0, 2, 1, 3)
+        y = g.reshape(self.linear(x, f"{name}.{letter}_proj"), 0, 0, heads, self.config.head_dim)
+        y = g.transpose(self.norm(y, f"{name}.{letter}_norm"), 0, 2, 1, 3)
         return g.op("RotaryEmbedding", y, *self.rope)
 
     def _attention(self, x: str, name: str, index: int) -> str:
         c = self.config
-        v = self._linear(x, f"{name}.v_proj")
+        v = self.linear(x, f"{name}.v_proj")
         qkv = (
             self._heads(x, name, "q", c.num_attention_heads),
             self._heads(x, name, "k", c.num_key_value_heads),
@@ -78,39 +89,52 @@ class _Stack:
             self.write_index,
         )
         y = self.g.merge_heads(y, c.num_attention_heads * c.head_dim)
-        return self._linear(y, f"{name}.o_proj")
+        return self.linear(y, f"{name}.o_proj")
 
     def _mlp(self, x: str, name: str) -> str:
         g = self.g
-        gate, up = self._linear(x, f"{name}.gate_proj"), self._linear(x, f"{name}.up_proj")
-        return self._linear(g.op("Mul", g.silu(gate), up), f"{name}.down_proj")
+        gate, up = self.linear(x, f"{name}.gate_proj"), self.linear(x, f"{name}.up_proj")
+        return self.linear(g.op("Mul", g.silu(gate), up), f"{name}.down_proj")
 
 
-def build_trunk(config: LMConfig, read: Read, scheme: Scheme, path: Path) -> Path:
-    """Write the shared layers: row embeddings [1, S, H] -> hidden [1, S, H], no norm after."""
-    g = GraphBuilder(path)
+def build_trunk(
+    config: LMConfig, read: ReadMatrix, kept: Scheme | Recipe, path: Path, *, jobs: int = 1
+) -> Path:
+    """Write the shared layers: row embeddings [1, S, H] -> hidden [1, S, H], no norm after.
+
+    read   a tensor by its name in the checkpoint
+    kept   how matrices are stored; a scheme stands for the recipe of that name
+    jobs   threads that convert them
+    """
+    g = GraphBuilder(path, jobs=jobs)
     x = g.input("embeddings", np.float32, [1, "S", config.hidden_size])
-    stack = _Stack(g, config, read, scheme)
+    stack = _Stack(g, config, read, rules_of("trunk", kept))
     for i in range(config.num_shared_layers):
         x = stack.layer(x, "model.shared_block", i)
     g.output("hidden", np.float32, [1, "S", config.hidden_size], x)
     return g.save()
 
 
-def build_branch(config: LMConfig, branch: Branch, read: Read, scheme: Scheme, path: Path) -> Path:
-    """Write one branch: trunk rows [1, S, H] -> logits [1, V] of the last row."""
+def build_branch(
+    config: LMConfig,
+    branch: Branch,
+    read: ReadMatrix,
+    kept: Scheme | Recipe,
+    path: Path,
+    *,
+    jobs: int = 1,
+) -> Path:
+    """Write one branch: trunk rows [1, S, H] -> logits [1, V] of the last row.
+
+    Arguments as of `build_trunk`.
+    """
     vocabulary = {"audio": config.audio_vocab_size, "text": config.vocab_size}[branch]
-    g = GraphBuilder(path)
+    g = GraphBuilder(path, jobs=jobs)
     x = g.input("hidden", np.float32, [1, "S", config.hidden_size])
-    stack = _Stack(g, config, read, scheme)
+    stack = _Stack(g, config, read, rules_of(ENGINES[branch], kept))
     for i in range(config.num_modality_layers):
         x = stack.layer(x, f"model.{branch}_block", i)
     last = g.reshape(g.tail(x, 1, 1), 1, config.hidden_size)
-    norm = f"model.{branch}_norm"
-    last = g.rms_norm(last, norm, read(f"{norm}.weight"), config.rms_norm_eps)
-    head = f"{branch}_lm_head"
-    # the head decides ties and the end of speech: never below 8 bits (contract J.35)
-    kept = INT8 if scheme.bits < INT8.bits else scheme
-    logits = g.linear(last, head, read(f"{head}.weight"), None, kept)
+    logits = stack.linear(stack.norm(last, f"model.{branch}_norm"), f"{branch}_lm_head")
     g.output("logits", np.float32, [1, vocabulary], logits)
     return g.save()

@@ -7,7 +7,7 @@ and of its LM one layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from antiphon.quant.error import max_abs, sqnr_db
 from antiphon.runtime.backend import Engine
-from antiphon.runtime.bundle_files import Voice
+from antiphon.runtime.bundle_files import Voice, read_array
+from antiphon.runtime.embeddings import Table
 from antiphon.runtime.kv_ring import HIDDEN
 from antiphon.runtime.manifest import ENGINES
 from antiphon.runtime.resample import resample
@@ -29,6 +30,7 @@ from .reference.hift import Hift
 from .reference.lm import DecoderLayer, RMSNorm, rotary
 from .reference.mel import pad_to_codes, whisper_log_mel
 from .reference.speech_tokenizer import SpeechTokenizer
+from .tables import scales_path
 
 Measures = dict[str, float]
 Floats = NDArray[np.float32]
@@ -42,25 +44,29 @@ SPEECH_FRAMES = 1000  # of the voice prompt at 50 Hz, 20 s
 
 
 def measure(
-    source: Checkpoint, folder: Path, engines: Collection[str] = ENGINES
+    source: Checkpoint,
+    folder: Path,
+    engines: Collection[str] = ENGINES,
+    voice: Voice | None = None,
 ) -> dict[str, Measures]:
     """Compare engines in `folder` with the reference; floats by error, codes by agreement.
 
-    Those of `VOICE` need a voice with a prompt; without one they are left out.
+    Those of `VOICE` need a voice with a prompt, `voice` or one of the checkpoint's; without one
+    they are left out.
     """
     found: dict[str, Measures] = {}
     with torch.no_grad():
         if {"trunk", *BRANCHES} & set(engines):
             found |= _language(source, folder, engines)
-        voice = prompted(source)
+        voice = voice or prompted(source.voices.values())
         if voice is not None and set(VOICE) & set(engines):
             found |= _codec(source, folder, voice, engines)
     return found
 
 
-def prompted(source: Checkpoint) -> Voice | None:
+def prompted(voices: Iterable[Voice]) -> Voice | None:
     """The first voice that has a prompt."""
-    return next((voice for voice in source.voices.values() if len(voice.prompt_codes)), None)
+    return next((voice for voice in voices if len(voice.prompt_codes)), None)
 
 
 def compare(exact: NDArray[Any], measured: NDArray[Any]) -> Measures:
@@ -80,7 +86,7 @@ def _call(path: Path, feeds: Feeds, sizes: Mapping[str, int]) -> Feeds:
     return engine.run(feeds | zeros)
 
 
-def _loaded(make: Callable[[], Module], read: Callable[[str], Floats], prefix: str = "") -> Module:
+def loaded(make: Callable[[], Module], read: Callable[[str], Floats], prefix: str = "") -> Module:
     """A reference module with its weights, which `read` finds under `prefix`."""
     with torch.device("meta"):
         module = make()
@@ -128,9 +134,11 @@ def _embeddings(source: Checkpoint, folder: Path) -> Floats:
     """Rows [1, S, H] of both tables of the bundle, ids drawn with a fixed seed."""
     c, rng = source.lm_config, np.random.default_rng(0)
     parts = []
-    for table, count in (("embed_text.npy", c.vocab_size), ("embed_audio.npy", c.eosp_token_id)):
-        rows = np.load(folder / table, mmap_mode="r")
-        parts.append(rows[rng.integers(0, count, LM_ROWS // 2)].astype(np.float32))
+    for file, count in (("embed_text.npy", c.vocab_size), ("embed_audio.npy", c.eosp_token_id)):
+        path = folder / file
+        scales = read_array(scales_path(path)) if scales_path(path).exists() else None
+        table = Table(read_array(path), scales)
+        parts.append(table.gather(rng.integers(0, count, LM_ROWS // 2)))
     return np.concatenate(parts)[None]
 
 
@@ -141,7 +149,7 @@ def _layers(source: Checkpoint, block: str, x: Tensor) -> Tensor:
     rope = rotary(torch.arange(x.shape[1]), c.head_dim, c.rope_theta, x.dtype)
     for i in range(depth):
         prefix = f"model.{block}.layers.{i}."
-        layer = _loaded(lambda: DecoderLayer(c), lambda name: source.read("lm", name), prefix)
+        layer = loaded(lambda: DecoderLayer(c), lambda name: source.read("lm", name), prefix)
         x, _ = layer(x, rope, None)
     return x
 
@@ -177,7 +185,7 @@ def _codec(
 def _speech(source: Checkpoint, mel: Floats) -> tuple[Floats, Floats]:
     """Noise [1, 480T, 9] and the samples [1, 480T] that the reference makes of it and mel."""
     c = source.hift_config
-    hift = _loaded(lambda: Hift(c), lambda name: source.read("hift", name))
+    hift = loaded(lambda: Hift(c), lambda name: source.read("hift", name))
     samples = mel.shape[2] * c.samples_per_frame
     noise = np.random.default_rng(0).standard_normal((1, samples, c.harmonics + 1), np.float32)
     return noise, hift(torch.from_numpy(mel), torch.from_numpy(noise))[0].numpy()
@@ -186,7 +194,7 @@ def _speech(source: Checkpoint, mel: Floats) -> tuple[Floats, Floats]:
 def _encoder(source: Checkpoint, folder: Path, speech: Floats) -> Measures:
     """Share of equal codes over speech [S] at 16 kHz."""
     c = source.tokenizer_config
-    tokenizer = _loaded(lambda: SpeechTokenizer(c), lambda name: source.read("tokenizer", name))
+    tokenizer = loaded(lambda: SpeechTokenizer(c), lambda name: source.read("tokenizer", name))
     log_mel = whisper_log_mel(pad_to_codes(torch.from_numpy(speech)[None]), c.num_mel_bins)
     exact = tokenizer.encoder.quantize(tokenizer.encoder(log_mel)).numpy()
     rows = log_mel.shape[2] // 2
@@ -200,7 +208,7 @@ def _flow(
 ) -> dict[str, Measures]:
     """The first chunk of the voice prompt: its mu, and the first Euler step over it."""
     c = source.flow_config
-    flow = _loaded(lambda: Flow(c), lambda name: source.read("flow", name))
+    flow = loaded(lambda: Flow(c), lambda name: source.read("flow", name))
     n, frames = c.chunk_tokens, c.chunk_tokens * c.mel_per_token
     codes = np.resize(voice.prompt_codes, (1, n + c.lookahead_tokens))
     mu = flow.mu(torch.from_numpy(codes), chunk=n, final=False)

@@ -2,99 +2,134 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import partial
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from antiphon.quant.schemes import FP16, FP32, INT8, SCHEMES, Scheme
 from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.bundle_files import Voice
+from antiphon.runtime.enrol import Recording
 from antiphon.runtime.errors import ConfigError, CorruptFile
-from antiphon.runtime.manifest import ENGINES, FORMAT_VERSION, FileEntry, Manifest, TableEntry
+from antiphon.runtime.manifest import (
+    ENGINES,
+    FORMAT_VERSION,
+    EngineEntry,
+    FileEntry,
+    Manifest,
+    TableEntry,
+)
 
+from . import voices as recorded
 from .budget import available_bytes, bundle_bytes, parity_bytes
 from .checkpoint import Checkpoint
-from .encoder_graph import build_encoder
-from .flow_encoder_graph import build_flow_encoder
-from .flow_step_graph import build_flow_step
-from .lm_graph import build_branch, build_trunk
+from .engines import NOISE, SPEAKER, TABLES, TOKENIZER, PartWriter, part_names
+from .fitting import statistics_for
+from .journal import Journal, digest, identity
 from .manifest_facts import model_facts
 from .parity import VOICE, Measures, measure, prompted
-from .reference.flow import NOISE_FRAMES, start_noise
-from .vocoder_graph import build_vocoder
-from .writer import engine_entry, file_entry, new_bundle, save_array, save_manifest
+from .plan import PARTS, Plan, part_shapes
+from .progress import Counter, Progress, Silence
+from .reference.flow import NOISE_FRAMES
+from .statistics import Statistics
+from .tables import scales_path
+from .writer import check_room, engine_entry, file_entry, new_bundle, save_manifest
 
-TARGETS = ("cpu",)
 VOICES = "voices"  # a folder, of the checkpoint and of the bundle
-LANGUAGE = ("trunk", "speech_branch", "text_branch")
+PARITY = "parity"
+_FOLDERS = {"lm": "MOSS-Speech"}  # of the checkpoint; the other files are the codec's
+_VOICE_BYTES = 1 << 22  # of one voice, amply
 
-Progress = Callable[[str, int, int], None]  # what comes next, its number, how many there are
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an export may be told."""
+
+    weights: str | Path = "int8"  # a recipe or a scheme, see `antiphon.quant.recipe.load_recipe`
+    statistics: Path | None = None  # of a calibration, where a rule of the recipe needs them
+    target: str = "cpu"
+    noise_frames: int = NOISE_FRAMES  # the longest prompt and reply, in frames of 20 ms
+    voices: Mapping[str, Recording] = field(default_factory=dict)  # to be enrolled, default first
+    jobs: int = 0  # threads that convert; 0: one for each processor we may use
+    parity: bool = True  # measure the engines against the reference
+
+    def __post_init__(self) -> None:
+        if not 0 < self.noise_frames <= NOISE_FRAMES:
+            raise ConfigError(f"noise_frames is {self.noise_frames}, expected 1 to {NOISE_FRAMES}")
+        if self.jobs < 0:
+            raise ConfigError(f"jobs is {self.jobs}, expected 0 or more")
+
+    @property
+    def threads(self) -> int:
+        """How many threads convert."""
+        return self.jobs or len(os.sched_getaffinity(0))
 
 
 def export(
-    checkpoint: Path,
-    out: Path,
-    *,
-    weights: str = "int8",
-    target: str = "cpu",
-    noise_frames: int = NOISE_FRAMES,
-    progress: Progress | None = None,
+    checkpoint: Path, out: Path, *, progress: Progress | None = None, **settings: Any
 ) -> Manifest:
     """Write the checkpoint folder as the bundle folder `out`, whole or not at all.
 
-    weights       name of a scheme; four bits hold for the LM, its heads and the codec keep eight
-    noise_frames  start noise to store: the longest prompt and reply, in frames of 20 ms
-    Raises ConfigError, BundleError, CapacityError or CorruptFile, naming the way out.
+    settings   fields of `Settings`
+    An export that was stopped goes on with the parts that were finished, if they would become the
+    same. Raises ConfigError, AudioError, BundleError, CapacityError or CorruptFile, naming the way
+    out.
     """
-    for what, value, known in (("weights", weights, SCHEMES), ("target", target, TARGETS)):
-        if value not in known:
-            raise ConfigError(f"{what} {value!r}: choose one of {', '.join(known)}")
-    if not 0 < noise_frames <= NOISE_FRAMES:
-        raise ConfigError(f"noise_frames is {noise_frames}, expected 1 to {NOISE_FRAMES}")
-    source, kept = Checkpoint.open(checkpoint), SCHEMES[weights]
-    draft = _draft(source, name=out.absolute().name, target=target, weights=weights)
-    with new_bundle(out, bundle_bytes(source, kept)) as folder:
-        work = _Export(source, folder, kept, progress or _silent)
-        schemes = work.engines()
-        work.tables(noise_frames)
-        manifest = work.manifest(draft, schemes)
+    chosen, source = Settings(**settings), Checkpoint.open(checkpoint)
+    plan, tell = Plan.make(source, chosen.weights, chosen.target), progress or Silence()
+    seen = statistics_for(plan, source, chosen.statistics)
+    draft = _draft(source, plan, name=out.absolute().name, target=chosen.target)
+    for note in recorded.check(source, chosen.voices, noise_frames=chosen.noise_frames):
+        tell.note(note)
+    draft = replace(draft, voices=_voice_entries(source, chosen.voices))
+    with new_bundle(out) as folder:
+        work = _Export(source, plan, folder, chosen, tell, seen)
+        work.parts()
+        manifest = work.manifest(draft)
         save_manifest(manifest, folder)
         Bundle.open(folder, verify=False)  # what takes the place of `out` is known to open
     return manifest
 
 
-def _draft(source: Checkpoint, **stated: str) -> Manifest:
+def _draft(source: Checkpoint, plan: Plan, *, name: str, target: str) -> Manifest:
     """The manifest without its files: what cannot be stated is found out before hours of work."""
-    facts, absent = model_facts(source), _absent("absent")
-    if not source.voices:
-        raise ConfigError(
-            f"{source.directory / VOICES}: no voice; put a NAME.npz with prompt_codes, prompt_mel "
-            "and embedding there"
-        )
-    voices = {}
-    for name in source.voices:
-        try:
-            voices[name] = _absent(f"{VOICES}/{name}.npz")
-        except CorruptFile as error:
-            raise ConfigError(
-                f"{source.directory / VOICES}: {name!r} cannot name a voice; rename the file to at "
-                "most 90 letters, digits, dots, hyphens and underscores, a letter or digit first"
-            ) from error
+    absent = _absent("absent")
     return Manifest(
         format_version=FORMAT_VERSION,
-        **stated,
-        **facts,
+        name=name,
+        target=target,
+        weights=plan.recipe.name,
+        **model_facts(source),
         engines={},
         text_embeddings=TableEntry(rows=absent),
         audio_embeddings=TableEntry(rows=absent),
         tokenizer=absent,
         noise=absent,
-        voices=voices,
+        voices={},
     )
+
+
+def _voice_entries(source: Checkpoint, recordings: Iterable[str]) -> dict[str, FileEntry]:
+    """Voices by name, recorded ones first, their files not yet written."""
+    names = [*recordings, *source.voices]
+    if not names:
+        raise ConfigError(
+            f"{source.directory / VOICES}: no voice; make one of a recording with --voice "
+            "NAME=FILE.wav, or put a NAME.npz with prompt_codes, prompt_mel and embedding there"
+        )
+    try:
+        return {name: _absent(f"{VOICES}/{name}.npz") for name in names}
+    except CorruptFile as error:
+        bad = next(name for name in names if repr(f"{VOICES}/{name}.npz") in str(error))
+        raise ConfigError(
+            f"{source.directory / VOICES}: {bad!r} cannot name a voice; rename the file to at "
+            "most 90 letters, digits, dots, hyphens and underscores, a letter or digit first"
+        ) from error
 
 
 def _absent(name: str) -> FileEntry:
@@ -102,96 +137,133 @@ def _absent(name: str) -> FileEntry:
     return FileEntry(file=name, sha256="0" * 64, size_bytes=0)
 
 
-def _silent(what: str, number: int, count: int) -> None:
-    pass
-
-
 class _Export:
     """The steps of one export; each leaves finished files in the folder."""
 
-    def __init__(self, source: Checkpoint, folder: Path, kept: Scheme, progress: Progress) -> None:
-        self.source, self.folder, self.kept, self.progress = source, folder, kept, progress
-        self.codec = kept if kept.bits >= INT8.bits else INT8
-        self.done = 0
+    def __init__(
+        self,
+        source: Checkpoint,
+        plan: Plan,
+        folder: Path,
+        chosen: Settings,
+        tell: Progress,
+        seen: Statistics | None,
+    ) -> None:
+        self.source, self.plan, self.folder = source, plan, folder
+        self.chosen, self.tell, self.seen = chosen, tell, seen
+        self.names = part_names(source)
+        self.step = 0
+        self.voices: dict[str, Voice] = {}
+        keys = {name: self._key(name) for name in self.names}
+        keys[PARITY] = digest(keys, identity(source.directory / VOICES), _heard(chosen.voices))
+        self.journal = Journal(folder, keys)
+
+    def _key(self, part: str) -> str:
+        """A digest of all that decides the bytes of a part."""
+        key = PARTS[part][0] if part in PARTS else None
+        folder = self.source.directory / _FOLDERS.get(str(key), "MOSS-Speech-Codec")
+        rules = [
+            (name, weight.scheme.name, weight.rule.method)
+            for name, weight in self.plan.of(part).items()
+        ]
+        seen = identity(self.seen.folder) if self.seen else []
+        return digest(part, identity(folder), rules, seen, self.chosen.noise_frames)
 
     def _begin(self, what: str) -> None:
-        self.progress(what, self.done, len(ENGINES) + 2)
-        self.done += 1
+        self.tell.step(what, self.step, len(self.names) + 1)
+        self.step += 1
 
-    def engines(self) -> dict[str, str]:
-        """Write every graph; returns the scheme of each."""
-        s, kept, codec = self.source, self.kept, self.codec
-        lm, tokenizer, flow = (
-            partial(s.read, "lm"),
-            partial(s.read, "tokenizer"),
-            partial(s.read, "flow"),
+    def parts(self) -> None:
+        """Write what is not finished yet, then the voices."""
+        finished = [name for name in self.names if name in self.journal]
+        if self.journal.outdated:
+            self.tell.note(
+                f"{', '.join(self.journal.outdated)} of an earlier export discarded: made with "
+                "other settings, from another checkpoint, by another version, or damaged"
+            )
+        if finished:
+            self.tell.note(f"going on after an earlier export; finished: {', '.join(finished)}")
+        needed = bundle_bytes(self.source, self.plan, self.chosen.noise_frames)
+        needed += _VOICE_BYTES * (len(self.source.voices) + len(self.chosen.voices))
+        check_room(self.folder, needed - self.journal.nbytes)
+        left = [name for name in self.names if name not in finished]
+        writer = PartWriter(
+            self.source,
+            self.plan,
+            self.folder,
+            self.chosen.noise_frames,
+            self.chosen.threads,
+            Counter(self.tell, sum(self._size(name) for name in left)),
+            self.seen,
         )
-        jobs: dict[str, Callable[[Path], object]] = {
-            "encoder": lambda path: build_encoder(s.tokenizer_config, tokenizer, codec, path),
-            "trunk": lambda path: build_trunk(s.lm_config, lm, kept, path),
-            "speech_branch": lambda path: build_branch(s.lm_config, "audio", lm, kept, path),
-            "text_branch": lambda path: build_branch(s.lm_config, "text", lm, kept, path),
-            "flow_encoder": lambda path: build_flow_encoder(s.flow_config, flow, codec, path),
-            "flow_step": lambda path: build_flow_step(s.flow_config, flow, codec, path),
-            "vocoder": lambda path: build_vocoder(s.hift_config, self._vocoder_weight, path),
-        }
-        for name in ENGINES:
+        self.step = len(finished)
+        for name in left:
             self._begin(name)
-            jobs[name](self.folder / f"{name}.onnx")
-        schemes = {name: kept if name in LANGUAGE else codec for name in ENGINES}
-        schemes["vocoder"] = FP16 if codec.quantized else codec  # convolutions: no integer kernels
-        return {name: kept.name for name, kept in schemes.items()}
+            self.journal.finish(name, writer.write(name))
+        self._write_voices()
 
-    def _vocoder_weight(self, name: str) -> NDArray[np.float32]:
-        """A tensor of the vocoder; its convolutions as float16 unless all is float32."""
-        value = self.source.fused(name)
-        if value.ndim < 3 or self.codec is FP32:
-            return value
-        return value.astype(np.float16).astype(np.float32)
+    def _size(self, part: str) -> int:
+        shapes = part_shapes(self.source, part) if part in PARTS else {}
+        return sum(math.prod(shape) for shape in shapes.values())
 
-    def tables(self, noise_frames: int) -> None:
-        """Write embeddings, noise, voices and the text tokenizer."""
-        self._begin("tables")
-        s, folder = self.source, self.folder
-        for file, name in (("embed_text", "embed_tokens"), ("embed_audio", "audio_embed")):
-            rows = s.read("lm", f"model.{name}.weight")
-            save_array(folder / f"{file}.npy", rows.astype(np.float16))
-        noise = start_noise(s.flow_config.mel_bins, noise_frames)
-        save_array(folder / "flow_noise.npy", noise.numpy())
-        (folder / VOICES).mkdir()
-        for name, voice in s.voices.items():
-            np.savez(folder / VOICES / f"{name}.npz", allow_pickle=False, **asdict(voice))
-        shutil.copyfile(s.tokenizer_json, folder / "tokenizer.json")
+    def _write_voices(self) -> None:
+        enrolled = recorded.enrol(self.source, self.folder, self.chosen.voices)
+        self.voices = enrolled | self.source.voices
+        (self.folder / VOICES).mkdir()
+        for name, voice in self.voices.items():
+            np.savez(self.folder / VOICES / f"{name}.npz", allow_pickle=False, **asdict(voice))
 
-    def manifest(self, draft: Manifest, schemes: dict[str, str]) -> Manifest:
-        """Measure the engines, hash the files, and state it all."""
-        folder, parity = self.folder, self._parity(schemes)
+    def manifest(self, draft: Manifest) -> Manifest:
+        """Measure the engines and state it all."""
+        files, parity = self.journal.files, self._parity()
+        tables = {name: files[f"embed_{name}.npy"] for name in ("text", "audio")}
+        scales = {n: files.get(scales_path(Path(e.file)).name) for n, e in tables.items()}
         return replace(
             draft,
             engines={
-                engine: engine_entry(
-                    folder / f"{engine}.onnx", folder, kept, parity.get(engine, {})
-                )
-                for engine, kept in schemes.items()
+                name: self._engine(name, parity.get(name, {}))
+                for name in self.names
+                if name != TABLES
             },
-            text_embeddings=TableEntry(rows=self._file("embed_text.npy")),
-            audio_embeddings=TableEntry(rows=self._file("embed_audio.npy")),
-            tokenizer=self._file("tokenizer.json"),
-            noise=self._file("flow_noise.npy"),
-            voices={voice: self._file(f"{VOICES}/{voice}.npz") for voice in self.source.voices},
+            text_embeddings=TableEntry(rows=tables["text"], scales=scales["text"]),
+            audio_embeddings=TableEntry(rows=tables["audio"], scales=scales["audio"]),
+            tokenizer=files[TOKENIZER],
+            noise=files[NOISE],
+            voices={
+                name: file_entry(self.folder / VOICES / f"{name}.npz", self.folder)
+                for name in draft.voices
+            },
         )
 
-    def _parity(self, schemes: dict[str, str]) -> dict[str, Measures]:
+    def _engine(self, name: str, parity: Measures) -> EngineEntry:
+        scheme = "fp32" if name == SPEAKER else self.plan.stated(name)
+        return engine_entry(self.folder / f"{name}.onnx", self.journal.files, scheme, parity)
+
+    def _parity(self) -> dict[str, Measures]:
         """Measure the engines that can be measured here; progress says which cannot, and why."""
-        left_out = {}
-        if prompted(self.source) is None:
+        if not self.chosen.parity:
+            self._begin("parity: not measured")
+            return {}
+        if PARITY in self.journal:
+            self._begin(PARITY)
+            return self.journal.parts[PARITY].measures
+        voice, left_out = prompted(self.voices.values()), {}
+        if voice is None:
             left_out = dict.fromkeys(VOICE, "no voice has a prompt")
         free = available_bytes()
-        for name, needed in parity_bytes(self.source, schemes).items():
+        for name, needed in parity_bytes(self.source, self.plan).items():
             if free is not None and needed > free:
                 left_out[name] = f"takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free"
-        self._begin("; ".join(["parity", *(f"not {n}: {why}" for n, why in left_out.items())]))
-        return measure(self.source, self.folder, [n for n in schemes if n not in left_out])
+        self._begin("; ".join([PARITY, *(f"not {n}: {why}" for n, why in left_out.items())]))
+        engines = [name for name in ENGINES if name not in left_out]
+        found = measure(self.source, self.folder, engines, voice)
+        self.journal.finish(PARITY, measures=found)
+        return found
 
-    def _file(self, name: str) -> FileEntry:
-        return file_entry(self.folder / name, self.folder)
+
+def _heard(recordings: Mapping[str, Recording]) -> list[tuple[str, int, str]]:
+    """What tells recordings apart."""
+    return [
+        (name, r.rate_hz, sha256(np.ascontiguousarray(r.pcm).data).hexdigest())
+        for name, r in recordings.items()
+    ]

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.quant.recipe import Recipe, rules_of
+from antiphon.quant.schemes import FP32, Scheme
+
 from .graph import END, GraphBuilder
 from .reference.config import HiftConfig
 
@@ -53,14 +56,28 @@ def envelope(n_fft: int, hop: int, frames: int) -> NDArray[np.float64]:
     return total[n_fft // 2 : -(n_fft // 2)]
 
 
-def build_vocoder(config: HiftConfig, read: Callable[[str], Floats], path: Path) -> Path:
-    """Write the engine to `path`; `read` returns a tensor of hift.pt with weight norm fused."""
-    return _Vocoder(config, read, path).build()
+def build_vocoder(
+    config: HiftConfig,
+    read: Callable[[str], Floats],
+    path: Path,
+    kept: Scheme | Recipe = FP32,
+) -> Path:
+    """Write the engine to `path`; `read` returns a tensor of hift.pt with weight norm fused.
+
+    Convolutions have no integer kernels: whatever `kept` says below 32 bits is float16.
+    """
+    return _Vocoder(config, read, kept, path).build()
 
 
 class _Vocoder:
-    def __init__(self, config: HiftConfig, read: Callable[[str], Floats], path: Path) -> None:
-        self.config, self.read = config, read
+    def __init__(
+        self,
+        config: HiftConfig,
+        read: Callable[[str], Floats],
+        kept: Scheme | Recipe,
+        path: Path,
+    ) -> None:
+        self.config, self.read, self.rule_of = config, read, rules_of("vocoder", kept)
         self.graph = GraphBuilder(path)
 
     def build(self) -> Path:
@@ -79,7 +96,10 @@ class _Vocoder:
 
     def _conv(self, x: str, name: str, **attributes: Any) -> str:
         weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
-        return self.graph.conv1d(x, name, weight, bias, **attributes)
+        return self.graph.conv1d(x, name, weight, bias, half=self._half(name), **attributes)
+
+    def _half(self, name: str) -> bool:
+        return self.rule_of(f"{name}.weight").scheme.bits < 32
 
     # source
 
@@ -176,7 +196,8 @@ class _Vocoder:
         weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
         x = b.op("LeakyRelu", x, alpha=0.1)
         pads = [(kernel - rate) // 2] * 2
-        x = b.conv_transpose1d(x, name, weight, bias, strides=[rate], pads=pads)
+        half = self._half(name)
+        x = b.conv_transpose1d(x, name, weight, bias, half=half, strides=[rate], pads=pads)
         if i < len(c.upsample_rates) - 1:
             return x
         return b.op("Pad", x, b.ints(0, 0, 1, 0, 0, 0), mode="reflect")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,38 @@ from antiphon.runtime.errors import BundleError, CapacityError, CorruptFile
 from antiphon.runtime.manifest import EngineEntry, FileEntry, Manifest
 from antiphon.runtime.onnx_file import read_facts
 
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL = "manifest.json", "journal.json"
 _CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def new_bundle(out: Path, needed_bytes: int) -> Iterator[Path]:
-    """An empty folder beside `out` that takes its place when the block ends without an error.
+def new_bundle(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends without an error.
 
-    An older bundle at `out` is replaced at that moment and stays as it is until then. Raises
-    BundleError when `out` is anything else or another export writes it, CapacityError when
-    `needed_bytes` do not fit. What an export that was killed has left is removed.
+    An older bundle at `out` is replaced at that moment and stays as it is until then. After an
+    error the folder stays if it has a journal, for the next export to go on with: it may hold
+    files when the block begins. Raises BundleError when `out` is anything else than a bundle, or
+    another export writes it.
     """
     out = out.absolute()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _claimed(out.with_name(f".{out.name}.partial")) as partial:
+    with _claimed(partial_folder(out)) as partial:
         _restore(out, partial.with_suffix(".old"))
-        _check_room(out, needed_bytes)
         yield partial
+        _flush(partial)
         _replace(partial, out)
+
+
+def partial_folder(out: Path) -> Path:
+    """Where the bundle `out` is written until it is whole."""
+    out = out.absolute()
+    return out.with_name(f".{out.name}.partial")
 
 
 @contextmanager
 def _claimed(partial: Path) -> Iterator[Path]:
-    """Make `partial` an empty folder of ours until the block ends, then remove it.
+    """Make `partial` a folder of ours until the block ends; without a journal, then remove it.
 
     The lock is on the folder itself: it ends with the process, however that ends.
     """
@@ -57,11 +64,10 @@ def _claimed(partial: Path) -> Iterator[Path]:
     try:
         _lock(handle, partial)
         try:
-            for path in partial.iterdir():
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             yield partial
         finally:
-            if _is_at(handle, partial):  # or the next export may already have made its own
+            # another path: the bundle is whole, and the next export may have made its own folder
+            if _is_at(handle, partial) and not (partial / JOURNAL).is_file():
                 shutil.rmtree(partial, ignore_errors=True)
     finally:
         os.close(handle)
@@ -93,12 +99,13 @@ def _restore(out: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_room(out: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(out.parent).free
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Raise CapacityError unless so much can still be written into `folder`."""
+    free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise CapacityError(
-            f"{out.parent}: {free / 1e9:.1f} GB free, the bundle needs up to "
-            f"{needed_bytes / 1e9:.1f} GB; make room or choose another folder"
+            f"{folder.parent}: {free / 1e9:.1f} GB free, the bundle needs up to "
+            f"{needed_bytes / 1e9:.1f} GB more; make room or choose another folder"
         )
 
 
@@ -108,12 +115,23 @@ def _check_replaceable(out: Path) -> None:
         raise BundleError(f"{out}: exists and is not a bundle; remove it or choose another folder")
 
 
+def _flush(folder: Path) -> None:
+    """Wait until the disk has every file: what is renamed then is whole after a power cut too."""
+    for path in (folder, *folder.rglob("*")):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _replace(partial: Path, out: Path) -> None:
-    """Put `partial` in the place of `out`."""
+    """Put `partial` in the place of `out`; its journal has done its work."""
+    _check_replaceable(out)
+    (partial / JOURNAL).unlink(missing_ok=True)
     if not out.exists():
         partial.rename(out)
         return
-    _check_replaceable(out)
     old = partial.with_suffix(".old")
     out.rename(old)
     try:
@@ -137,16 +155,21 @@ def file_entry(path: Path, folder: Path) -> FileEntry:
     )
 
 
-def engine_entry(path: Path, folder: Path, scheme: str, parity: dict[str, float]) -> EngineEntry:
-    """What the manifest says of one graph. Raises CorruptFile if it is not self-contained."""
+def engine_entry(
+    path: Path, files: Mapping[str, FileEntry], scheme: str, parity: dict[str, float]
+) -> EngineEntry:
+    """What the manifest says of one graph; `files`, finished ones by name, hold it and its weights.
+
+    Raises CorruptFile if it is not self-contained.
+    """
     facts = read_facts(path)
     locations = sorted({entry["location"] for entry in facts.external})
     for location in locations:
-        if Path(location).name != location or not (path.parent / location).is_file():
+        if location not in files:
             raise CorruptFile(f"{path.name}: its weights are said to be in {location!r}")
     return EngineEntry(
-        file=file_entry(path, folder),
-        data=tuple(file_entry(path.parent / location, folder) for location in locations),
+        file=files[path.name],
+        data=tuple(files[location] for location in locations),
         inputs=tuple(facts.inputs),
         outputs=tuple(facts.outputs),
         scheme=scheme,

@@ -27,6 +27,8 @@ from . import blocks, rounding
 from .schemes import FP16, SCHEMES, QuantError, Scheme, scheme
 
 METHODS = {"rtn": blocks.quantize, "mse": rounding.search}  # how scales and codes are chosen
+AWQ, SCALED = "awq", ("awq", "awq+gptq")  # inputs are scaled before rounding
+CALIBRATED = ("gptq", *SCALED)  # these need to have seen the inputs of a matrix
 SUFFIX = ".toml"
 _SHIPPED = Path(__file__).parent / "recipes"
 _MAX_BYTES = 1 << 16
@@ -38,6 +40,7 @@ class Rule:
 
     method   rtn: rounded to nearest, each block scaled by its largest magnitude;
              mse: with the scales of least squared error, which takes several times as long
+             gptq, awq, awq+gptq: fitted to the inputs that a calibration saw
     """
 
     match: str
@@ -45,9 +48,10 @@ class Rule:
     method: str = "rtn"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        known = (*METHODS, *CALIBRATED)
+        if self.method not in known:
             raise QuantError(
-                f"rule {self.match!r}: unknown method {self.method!r}; known: {', '.join(METHODS)}"
+                f"rule {self.match!r}: unknown method {self.method!r}; known: {', '.join(known)}"
             )
 
     def matches(self, name: str) -> bool:

@@ -78,7 +78,7 @@ INT4_B64 = Scheme(name="int4_b64", bits=4, block_size=64)
 INT4_B128 = Scheme(name="int4_b128", bits=4, block_size=128)
 FP8 = Scheme(name="fp8", bits=8, floating=True)  # needs hardware: Ada, Hopper, Blackwell
 
-SCHEMES = {s.name: s for s in (FP32, FP16, INT8, INT8_ROW, INT4_B32, INT4_B64, INT4_B128)}
+SCHEMES = {s.name: s for s in (FP32, FP16, INT8, INT8_ROW, INT4_B32, INT4_B64, INT4_B128, FP8)}
 
 
 def scheme(name: str) -> Scheme:

@@ -15,16 +15,23 @@ MAY_IMPORT = {
     "quant": {"numpy"},
     "runtime": {"antiphon.quant", "numpy"},
     "export": {"antiphon.quant", "antiphon.runtime", "numpy", "transformers"} | GRAPH_TOOLS,
-    "apps": {"antiphon.runtime", "numpy", "PySide6", "sounddevice", "soundfile"},
+    "apps": {"antiphon.runtime", "numpy", "PySide6", "pywebrtc_audio", "sounddevice", "soundfile"},
     "nano": {"antiphon.export", "antiphon.quant", "antiphon.runtime", "numpy", "onnxruntime"}
     | {"soundfile", "tokenizers", "tqdm"}
     | GRAPH_TOOLS
     | SPEECH_TOOLS,
 }
-# One file per engine library, one file for the tokenizer: everything else stays replaceable.
-ONLY_IN = {"runtime/backend.py": {"onnxruntime"}, "runtime/text.py": {"tokenizers"}}
-# Commands that write bundles. They import these inside a function, so that talking needs no torch.
-EXPORT_COMMANDS = {"apps/export.py"}
+# One file per engine library, one for the tokenizer, one for plots: all else stays replaceable.
+ONLY_IN = {
+    "runtime/backend.py": {"onnxruntime"},
+    "runtime/text.py": {"tokenizers"},
+    "export/analysis/pictures.py": {"matplotlib"},
+}
+# Commands that read checkpoints. They import inside a function, so that talking needs no torch.
+EXPORT_COMMANDS = {
+    f"apps/{name}.py"
+    for name in ("analyze", "calibrate", "evaluate", "export", "inspect", "sensitivity")
+}
 LAZY = {"antiphon.export", "antiphon.quant"}
 
 # Written so that this file does not contain what it looks for.

@@ -1,13 +1,13 @@
 """The command line: usage, exit codes, one line for each error."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from antiphon.apps import cli, parser
-from antiphon.quant.schemes import SCHEMES
 from antiphon.runtime.errors import AntiphonError, CapacityError, CorruptFile
 
 
@@ -43,7 +43,6 @@ def usage_error(capsys, *argv) -> str:
         (["reply", "q.wav", "r.wav", "--threads", "0"], "whole number from 1"),
         (["devices", "x"], "unknown: x"),
         (["export", "in"], "required: BUNDLE"),
-        (["export", "in", "out", "--weights", "int3"], "invalid choice: 'int3'"),
         (["export", "in", "out", "--target", "moon"], "invalid choice: 'moon'"),
     ],
 )
@@ -72,16 +71,12 @@ def test_a_text_takes_the_place_of_a_file(argv, question, reply):
     ]
 
 
-def test_every_scheme_can_be_exported():
-    assert set(parser.WEIGHTS) == set(SCHEMES)
-
-
 def test_every_command_is_there(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert [name for name in cli.COMMANDS if f"\n    {name} " not in out] == []
+    assert [name for name in cli.COMMANDS if not re.search(rf"\n    {name}\s", out)] == []
     for name in cli.COMMANDS:
         with pytest.raises(SystemExit) as caught:
             cli.main([name, "--help"])

@@ -2,36 +2,107 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 
 from antiphon.apps import cli
 from antiphon.export import pipeline
-from antiphon.export.reference.flow import NOISE_FRAMES
+from antiphon.export.journal import Journal
+from antiphon.export.pipeline import Settings
+from antiphon.export.writer import partial_folder
 from antiphon.runtime.errors import CorruptFile
 
+MANIFEST = SimpleNamespace(
+    name="nano", files=[SimpleNamespace(size_bytes=1_500_000)], engines={"trunk": None}
+)
 
-def test_a_checkpoint_is_exported_with_its_progress(monkeypatch, capsys, tmp_path):
+
+@pytest.fixture
+def exported(monkeypatch):
+    """Settings of every export that is asked for; none is made."""
     calls = []
 
-    def export(checkpoint, out, *, weights, target, noise_frames, progress):
-        calls.append((checkpoint, out, weights, target, noise_frames))
-        progress("encoder", 0, 2)
-        progress("trunk", 1, 2)
-        files = [SimpleNamespace(size_bytes=1_500_000)]
-        return SimpleNamespace(name="nano", files=files, engines={"trunk": None})
+    def export(checkpoint, out, *, progress, **settings):
+        calls.append((checkpoint, out, settings))
+        progress.step("encoder", 0, 2)
+        progress.advance(5, 10)
+        progress.note("by the way")
+        progress.step("trunk", 1, 2)
+        return MANIFEST
 
     monkeypatch.setattr(pipeline, "export", export)
-    argv = ["export", str(tmp_path / "in"), str(tmp_path / "out")]
+    return calls
+
+
+def test_a_checkpoint_is_exported_with_its_progress(exported, capsys, tmp_path):
+    places = (tmp_path / "in", tmp_path / "out")
+    argv = ["export", *map(str, places)]
     assert cli.main(argv) == 0
     assert capsys.readouterr() == (
-        f"{tmp_path / 'out'}: nano, 1.5 MB, 1 engines\n",
-        "1/2 encoder\n2/2 trunk\n",
+        f"{places[1]}: nano, 1.5 MB, 1 engines\n",
+        "1/2 encoder\nby the way\n2/2 trunk\n",
     )
-    assert cli.main([*argv, "--weights", "fp32", "--noise-frames", "99"]) == 0
-    places = (tmp_path / "in", tmp_path / "out")
-    assert calls == [(*places, "int8", "cpu", NOISE_FRAMES), (*places, "fp32", "cpu", 99)]
+    assert cli.main([*argv, "--weights", "a b.toml", "--noise-frames", "99", "--no-parity"]) == 0
+    assert cli.main([*argv, "--jobs", "3", "--target", "cpu"]) == 0
+    defaults = asdict(Settings()) | {"voices": {}}
+    assert exported == [
+        (*places, defaults),
+        (*places, defaults | {"weights": "a b.toml", "noise_frames": 99, "parity": False}),
+        (*places, defaults | {"jobs": 3}),
+    ]
+
+
+def test_voices_are_read_before_anything_else(exported, tmp_path):
+    for name in ("ä.wav", "b=c.wav"):
+        soundfile.write(tmp_path / name, np.full(24_000 * 4, 0.1), 24_000)
+    words = [f"--voice=anna={tmp_path / 'ä.wav'}", f"--voice=ben={tmp_path / 'b=c.wav'}"]
+    assert cli.main(["export", "in", "out", *words]) == 0
+    voices = exported[0][2]["voices"]
+    assert list(voices) == ["anna", "ben"]
+    assert (voices["ben"].rate_hz, len(voices["ben"].pcm)) == (24_000, 24_000 * 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--voice=anna=absent.wav"], "absent.wav"),
+        (["--voice=anna=a.wav", "--voice=anna=b.wav"], "names one voice twice: anna, anna"),
+    ],
+)
+def test_a_voice_that_cannot_be_read_is_refused(words, message, exported, capsys):
+    assert cli.main(["export", "in", "out", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert exported == []
+
+
+@pytest.mark.parametrize(
+    "words", [["--voice", "anna"], ["--voice", "=a.wav"], ["--voice", "anna="], ["--jobs", "0"]]
+)
+def test_a_mistake_in_an_option_is_explained(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["export", "in", "out", *words])
+    assert caught.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_an_interrupted_export_says_what_was_finished(finished, monkeypatch, capsys, tmp_path):
+    def export(*_, **__):
+        folder = partial_folder(tmp_path / "out")
+        folder.mkdir()
+        if finished:
+            Journal(folder, {"encoder": "a"}).finish("encoder")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "export", export)
+    assert cli.main(["export", "in", str(tmp_path / "out")]) == 130
+    kept = "encoder finished; the same command goes on from there"
+    said = kept if finished else "nothing was finished yet"
+    assert capsys.readouterr() == ("", f"antiphon: interrupted; {said}\n")
 
 
 @pytest.mark.parametrize(

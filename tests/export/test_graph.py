@@ -9,14 +9,19 @@ from antiphon.export.graph import GraphBuilder
 from antiphon.quant.blocks import dequantize, quantize
 from antiphon.quant.schemes import FP16, FP32, INT4_B32, INT8, SCHEMES
 from antiphon.runtime.backend import WARNING, Engine
+from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.kv_ring import KVRing
 
-CODED = [s for s in SCHEMES.values() if s.quantized]
+CODED = [s for s in SCHEMES.values() if s.quantized and not s.floating]
 RNG = np.random.default_rng(5)
 
 
 def normal(*shape):
     return RNG.standard_normal(shape).astype(np.float32)
+
+
+def data_bytes(g):
+    return g.path.with_suffix(".data").stat().st_size
 
 
 def computed(g, outputs, feeds):
@@ -53,17 +58,15 @@ def test_quantized_linears_reach_the_integer_kernel(scheme, inputs, tmp_path):
     assert [node.op_type for node in nodes] == ["MatMulNBits"]
 
 
-@pytest.mark.parametrize(
-    ("scheme", "half", "rounds"), [(FP32, False, False), (FP32, True, True), (FP16, False, True)]
-)
-def test_a_float_linear_is_stored_as_asked(scheme, half, rounds, tmp_path):
-    g = GraphBuilder(tmp_path / "g.onnx", half=half)
+@pytest.mark.parametrize(("scheme", "rounds"), [(FP32, False), (FP16, True)])
+def test_a_float_linear_is_stored_as_asked(scheme, rounds, tmp_path):
+    g = GraphBuilder(tmp_path / "g.onnx")
     weight, x = normal(32, 64), normal(1, 3, 64)
     y = g.linear(g.input("x", np.float32, [1, "S", 64]), "fc", weight, None, scheme)
     (got,) = computed(g, {y: np.float32}, {"x": x})
     kept = weight.astype(np.float16).astype(np.float32) if rounds else weight
     np.testing.assert_allclose(got, x @ kept.T, atol=1e-5)
-    assert g.data_path.stat().st_size == 32 * 64 * (2 if rounds else 4)
+    assert data_bytes(g) == 32 * 64 * (2 if rounds else 4)
 
 
 def test_a_weight_that_float16_holds_exactly_is_stored_in_it(tmp_path):
@@ -73,14 +76,30 @@ def test_a_weight_that_float16_holds_exactly_is_stored_in_it(tmp_path):
     y = g.linear(g.input("x", np.float32, [1, "S", 64]), "fc", weight)
     (got,) = computed(g, {y: np.float32}, {"x": x})
     np.testing.assert_allclose(got, x @ weight.T, atol=1e-5)
-    assert g.data_path.stat().st_size == 32 * 64 * 2
+    assert data_bytes(g) == 32 * 64 * 2
 
 
 def test_a_weight_that_float16_cannot_hold_is_refused(tmp_path):
-    g = GraphBuilder(tmp_path / "g.onnx", half=True)
-    with pytest.raises(ValueError, match="big: too large for float16"):
-        g.weight("big", np.full(3, 1e5, np.float32))
-    g.weight("exact", np.full(3, 1e5, np.float32), half=False)
+    g = GraphBuilder(tmp_path / "g.onnx")
+    with pytest.raises(ConfigError, match="g: big is too large for float16"):
+        g.weight("big", np.full(3, 1e5, np.float32), half=True)
+    g.weight("exact", np.full(3, 1e5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "message"),
+    [
+        (np.nan, INT8, r"g: fc\.codes: from row 0 on: .* not finite"),
+        (1e5, FP16, r"g: fc\.weight\.half: from row 0 on: .* not finite as float16"),
+        (np.nan, FP32, r"g: fc\.weight: from row 0 on: .* not finite as float32"),
+    ],
+)
+def test_a_matrix_that_cannot_be_stored_is_named(value, scheme, message, tmp_path):
+    g = GraphBuilder(tmp_path / "g.onnx")
+    weight = normal(32, 64)
+    weight[20, 3] = value
+    with pytest.raises(ConfigError, match=message):
+        g.linear(g.input("x", np.float32, [1, "S", 64]), "fc", weight, None, scheme)
 
 
 def test_weights_go_to_one_aligned_file_beside_the_graph(tmp_path):
@@ -100,7 +119,7 @@ def test_weights_go_to_one_aligned_file_beside_the_graph(tmp_path):
     assert {e["location"] for e in entries} == {"g.data"}
     assert all(int(e["offset"]) % 64 == 0 for e in entries)
     ends = [int(e["offset"]) + int(e["length"]) for e in entries]
-    assert max(ends) == g.data_path.stat().st_size
+    assert max(ends) == data_bytes(g)
 
 
 def test_a_graph_of_small_constants_has_no_data_file(tmp_path):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from antiphon.export.lm_graph import build_branch, build_trunk
 from antiphon.export.reference.config import LMConfig
 from antiphon.export.reference.lm import MossSpeechLM, rotary
-from antiphon.quant.blocks import dequantize, quantize
+from antiphon.quant.blocks import dequantize
+from antiphon.quant.recipe import METHODS, plain
 from antiphon.quant.schemes import FP32, INT4_B32, INT8
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.kv_ring import KVRing
@@ -156,9 +157,10 @@ def test_quantized_engines_equal_the_reference_with_rounded_weights(
     state = reference.state_dict()
     for name, weight in state.items():
         if "proj" in name or "head" in name:
-            kept = INT8 if "head" in name else scheme
-            kept = kept.fit(weight.shape[1])
-            state[name] = torch.from_numpy(dequantize(quantize(weight.numpy(), kept)))
+            rule = plain(scheme).rule_of(f"trunk/{name}")
+            kept = rule.scheme.fit(weight.shape[1])
+            codes = METHODS[rule.method](weight.numpy(), kept)
+            state[name] = torch.from_numpy(dequantize(codes))
     rounded.load_state_dict(state)
     engines = export(reference, scheme, tmp_path)
     x = rounded.embed(grid)

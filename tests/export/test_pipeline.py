@@ -10,18 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tiny_checkpoint import make_checkpoint
 
-from antiphon.export import budget, parity, pipeline, writer
+from antiphon.export import budget, engines, parity, pipeline, writer
 from antiphon.export.budget import bundle_bytes, parity_bytes
-from antiphon.export.checkpoint import Checkpoint, Reference
-from antiphon.export.checkpoint_writer import Extras, save_checkpoint
+from antiphon.export.checkpoint import Checkpoint
 from antiphon.export.pipeline import export
-from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
-from antiphon.export.reference.flow import Flow
-from antiphon.export.reference.hift import Hift
-from antiphon.export.reference.lm import MossSpeechLM
-from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
-from antiphon.quant.schemes import SCHEMES
+from antiphon.export.plan import Plan
 from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.errors import (
     AntiphonError,
@@ -36,68 +31,13 @@ from antiphon.runtime.manifest import ENGINES
 from antiphon.runtime.vocoder import Vocoder
 from antiphon.runtime.voice import SpeechDecoder
 
-LM = LMConfig(
-    vocab_size=96,
-    audio_vocab_size=48,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=3,
-    num_shared_layers=2,
-    num_modality_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    rope_theta=1e6,
-    modality_pad_token_id=95,
-    sosp_token_id=94,
-    eosp_token_id=32,
-    audio_pad_token_id=5,
-)
-TOKENIZER = TokenizerConfig(
-    d_model=64,
-    encoder_attention_heads=1,
-    encoder_ffn_dim=128,
-    quantize_position=2,
-    quantize_vocab_size=32,
-    num_mel_bins=80,
-)
-FLOW = FlowConfig(
-    vocab_size=32,
-    width=64,
-    heads=1,
-    ffn=64,
-    blocks=1,
-    up_blocks=1,
-    channels=32,
-    transformer_heads=1,
-    transformers=1,
-    mid_blocks=1,
-)
-HIFT = HiftConfig(base_channels=16, f0_channels=16)
-SPECIAL = {91: "<|endoftext|>", 92: "<|im_start|>", 93: "<|im_end|>", 94: "<|object_ref_start|>"}
 NOISE = 200
 LM_JSON = "MOSS-Speech/config.json"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    torch.set_num_threads(1)
-    torch.manual_seed(6)
-    folder = tmp_path_factory.mktemp("checkpoint")
-    added = [{"id": i, "content": text} for i, text in SPECIAL.items()]
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
-    rng = np.random.default_rng(7)
-    voice = {
-        "prompt_codes": rng.integers(0, 32, 20),
-        "prompt_mel": rng.normal(-5, 1, (80, 80)).astype(np.float32),
-        "embedding": rng.standard_normal(192).astype(np.float32),
-    }
-    reference = Reference(MossSpeechLM(LM), SpeechTokenizer(TOKENIZER), Flow(FLOW), Hift(HIFT))
-    # a fresh codebook is far larger than the frames it stands for
-    reference.tokenizer.encoder.codebook.weight.data.mul_(0.3)
-    extras = Extras(tokenizer_json=folder / "tokenizer.json", voices={"anna": voice})
-    save_checkpoint(folder / "tiny", reference, extras)
-    return folder / "tiny"
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +86,7 @@ def test_manifest_states_the_model(exported, checkpoint):
     assert (m.encoder.mel_bins, m.encoder.code_count) == (80, 32)
     assert (m.flow.chunk_tokens, m.vocoder.samples_per_frame) == (5, 480)
     assert m.engines["trunk"].scheme == "int8"
+    assert m.engines["vocoder"].scheme == "fp16"
     assert m.engines["trunk"].data[0].file == "trunk.data"
     assert m.prompts == Checkpoint.open(checkpoint).prompts
 
@@ -218,18 +159,45 @@ def test_every_graph_keeps_to_the_dialect(exported):
 def test_four_bits_are_for_the_layers_of_the_language_model(checkpoint, tmp_path, unmeasured):
     manifest = export(checkpoint, tmp_path / "out", weights="int4_b32", noise_frames=NOISE)
     schemes = {name: engine.scheme for name, engine in manifest.engines.items()}
-    assert schemes["trunk"] == schemes["text_branch"] == "int4_b32"
+    assert schemes["trunk"] == "int4_b32+int8"  # the value projections
+    assert schemes["text_branch"] == schemes["speech_branch"] == "int4_b32+int8"
     assert schemes["encoder"] == schemes["flow_step"] == "int8"
     assert schemes["vocoder"] == "fp16"
+
+
+def test_a_recipe_of_ones_own_is_followed(checkpoint, tmp_path, unmeasured):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        '[[rules]]\nmatch = "*.mlp.down_proj.weight"\nscheme = "int8_row"\n'
+        '[[rules]]\nmatch = "trunk/*"\nscheme = "int4_b32"\nmethod = "mse"\n'
+        '[[rules]]\nmatch = "tables/*embed_tokens*"\nscheme = "int8"\n'
+        '[[rules]]\nmatch = "*"\nscheme = "fp16"\n'
+    )
+    manifest = export(checkpoint, tmp_path / "out", weights=recipe, noise_frames=NOISE)
+    assert manifest.weights == "mine"
+    assert manifest.engines["trunk"].scheme == "int4_b32+int8_row"
+    assert manifest.engines["encoder"].scheme == "fp16"
+    graph = onnx.load(tmp_path / "out" / "trunk.onnx", load_external_data=False).graph
+    codes = {t.name: t.data_type for t in graph.initializer if t.name.endswith(".codes")}
+    prefix = "model.shared_block.layers.1"
+    assert codes[f"{prefix}.mlp.down_proj.codes"] == onnx.TensorProto.INT8
+    assert codes[f"{prefix}.mlp.up_proj.codes"] == onnx.TensorProto.INT4
+    source, bundle = Checkpoint.open(checkpoint), Bundle.open(tmp_path / "out")
+    exact = source.read("lm", "model.embed_tokens.weight")
+    assert bundle.embeddings.text.rows.dtype == np.int8
+    rows = bundle.embeddings.rows(np.array([[7, 5], [90, 5]]))
+    np.testing.assert_allclose(rows, exact[[7, 90]], atol=np.abs(exact[[7, 90]]).max() / 254 * 1.01)
+    assert bundle.embeddings.audio.rows.dtype == np.float16
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4_b32"])
 def test_the_size_is_bounded_beforehand(weights, checkpoint, tmp_path, unmeasured):
     export(checkpoint, tmp_path / "out", weights=weights, noise_frames=NOISE)
     size = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
-    noise = 4 * 80 * (15_000 - NOISE)
-    graphs = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.onnx"))
-    assert size - graphs <= bundle_bytes(Checkpoint.open(checkpoint), SCHEMES[weights]) - noise
+    source = Checkpoint.open(checkpoint)
+    bound = bundle_bytes(source, Plan.make(source, weights, "cpu"), NOISE)
+    voices = (tmp_path / "out" / "voices" / "anna.npz").stat().st_size
+    assert size - voices <= bound
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(exported, checkpoint, tmp_path):
@@ -251,12 +219,31 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr(pipeline, "measure", lambda *_: {})
 
 
+class Told:
+    """Progress that remembers."""
+
+    def __init__(self):
+        self.steps, self.counts, self.notes = [], [], []
+
+    def step(self, *step):
+        self.steps.append(step)
+
+    def advance(self, done, total):
+        self.counts.append((done, total))
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 def test_progress_names_every_step(checkpoint, tmp_path, unmeasured):
-    told = []
-    export(
-        checkpoint, tmp_path / "out", noise_frames=NOISE, progress=lambda *step: told.append(step)
-    )
-    assert told == [(name, i, 9) for i, name in enumerate([*ENGINES, "tables", "parity"])]
+    told = Told()
+    export(checkpoint, tmp_path / "out", noise_frames=NOISE, progress=told)
+    assert told.steps == [(name, i, 9) for i, name in enumerate([*ENGINES, "tables", "parity"])]
+    done, totals = zip(*told.counts, strict=True)
+    assert set(totals) == {totals[0]}
+    assert list(done) == sorted(done)
+    assert 0.9 * totals[0] < done[-1] < 1.1 * totals[0]
+    assert told.notes == []
 
 
 @pytest.mark.parametrize("error", [CapacityError("full"), KeyboardInterrupt()])
@@ -266,6 +253,17 @@ def test_a_failure_leaves_nothing_new(error, checkpoint, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "measure", fail)
     with pytest.raises(type(error)):
+        export(checkpoint, tmp_path / "out", noise_frames=NOISE)
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {".out.partial"}
+
+
+def test_a_failure_before_anything_is_finished_leaves_nothing(checkpoint, tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engines, "build_encoder", fail)
+    with pytest.raises(KeyboardInterrupt):
         export(checkpoint, tmp_path / "out", noise_frames=NOISE)
     assert list(tmp_path.iterdir()) == []
 
@@ -277,7 +275,6 @@ def test_a_failure_leaves_the_old_bundle(checkpoint, tmp_path, unmeasured, monke
     with pytest.raises(ZeroDivisionError):
         export(checkpoint, tmp_path / "out", weights="fp32", noise_frames=NOISE)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     Bundle.open(tmp_path / "out")
 
 
@@ -315,10 +312,15 @@ def test_a_full_disk_is_noticed_before_anything_is_written(checkpoint, tmp_path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "q4_k"}, "weights 'q4_k': choose one of fp32"),
+        (
+            {"weights": "q4_k"},
+            r"weights: unknown 'q4_k'; choose a recipe \(fp16, fp32",
+        ),
         ({"target": "tpu"}, "target 'tpu': choose one of cpu"),
         ({"noise_frames": 0}, "noise_frames is 0, expected 1 to 15000"),
         ({"noise_frames": 15_001}, "noise_frames is 15001"),
+        ({"jobs": -1}, "jobs is -1, expected 0 or more"),
+        ({"weights": "int4_b64"}, r"down_proj\.weight \[64, 96\] cannot be int4_b64; .* int4_b32"),
     ],
 )
 def test_a_wrong_option_names_the_right_ones(options, message, checkpoint, tmp_path):
@@ -330,7 +332,7 @@ def test_a_checkpoint_without_a_voice_is_refused(checkpoint, tmp_path):
     copy = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, copy)
     shutil.rmtree(copy / "voices")
-    with pytest.raises(ConfigError, match=r"voices: no voice; put a NAME\.npz"):
+    with pytest.raises(ConfigError, match=r"voices: no voice; make one .* --voice NAME=FILE\.wav"):
         export(copy, tmp_path / "out")
 
 
@@ -372,21 +374,21 @@ def test_what_cannot_be_stated_is_refused_before_anything_is_written(damage, mes
 
 
 def test_a_bundle_that_does_not_open_is_not_kept(checkpoint, tmp_path, unmeasured, monkeypatch):
-    monkeypatch.setattr(pipeline, "start_noise", lambda bins, frames: torch.zeros(bins - 1, frames))
+    monkeypatch.setattr(engines, "start_noise", lambda bins, frames: torch.zeros(bins - 1, frames))
     with pytest.raises(CorruptFile, match=r"flow_noise\.npy"):
         export(checkpoint, tmp_path / "out", noise_frames=NOISE)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_voice_may_have_no_prompt(checkpoint, tmp_path):
     copy = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     damage_voice(copy, prompt_codes=np.empty(0, np.int64), prompt_mel=np.empty((80, 0), np.float32))
-    told = []
-    export(copy, tmp_path / "out", noise_frames=NOISE, progress=lambda *step: told.append(step))
+    told = Told()
+    export(copy, tmp_path / "out", noise_frames=NOISE, progress=told)
     bundle = Bundle.open(tmp_path / "out")
     measured = {name for name, found in parity_of(bundle).items() if found}
     assert measured == {"trunk", "speech_branch", "text_branch"}
-    assert "not vocoder: no voice has a prompt" in told[-1][0]
+    assert "not vocoder: no voice has a prompt" in told.steps[-1][0]
     decoder = SpeechDecoder(FlowDecoder(bundle), Vocoder(bundle))
     pcm = np.concatenate((decoder.push(np.arange(7)), decoder.finish()))
     assert len(pcm) == 1920 * 7
@@ -397,34 +399,39 @@ def test_a_voice_may_have_no_prompt(checkpoint, tmp_path):
 
 def test_what_does_not_fit_in_memory_is_not_measured(checkpoint, tmp_path, monkeypatch):
     source = Checkpoint.open(checkpoint)
-    needed = parity_bytes(source, dict.fromkeys(ENGINES, "fp32"))
+    needed = parity_bytes(source, Plan.make(source, "fp32", "cpu"))
     free = sorted(needed.values())[3]
     left_out = {name for name, count in needed.items() if count > free}
     assert len(left_out) == 3
     monkeypatch.setattr(pipeline, "available_bytes", lambda: free)
-    told = []
-    manifest = export(
-        checkpoint,
-        tmp_path / "out",
-        weights="fp32",
-        noise_frames=NOISE,
-        progress=lambda *step: told.append(step),
-    )
+    told = Told()
+    out = tmp_path / "out"
+    manifest = export(checkpoint, out, weights="fp32", noise_frames=NOISE, progress=told)
     assert {name for name, entry in manifest.engines.items() if not entry.parity} == left_out
     for name in left_out:
-        assert f"not {name}: takes 0.0 GB of memory, 0.0 are free" in told[-1][0]
+        assert f"not {name}: takes 0.0 GB of memory, 0.0 are free" in told.steps[-1][0]
 
 
 def test_memory_is_counted_by_weight_and_scheme(checkpoint):
     source = Checkpoint.open(checkpoint)
-    four = parity_bytes(source, {"trunk": "int4_b32", "text_branch": "int4_b32"})
-    eight = parity_bytes(source, dict.fromkeys(ENGINES, "int8"))
+    four = parity_bytes(source, Plan.make(source, "int4_b32", "cpu"))
+    eight = parity_bytes(source, Plan.make(source, "int8", "cpu"))
     layer = 64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64 + 2 * 16
-    assert four["trunk"] == pytest.approx(2 * layer, rel=1e-3)
-    assert eight["trunk"] == pytest.approx(1.95 * 2 * layer, rel=1e-3)
-    assert four["text_branch"] == pytest.approx(layer + 1.95 * 96 * 64, rel=1e-3)
-    halves = parity_bytes(source, {"flow_encoder": "fp16", "flow_step": "fp16"})
-    assert sum(halves.values()) == 5 * sum(source.value_counts("flow").values())
+    value = 0.95 * 64 * 32  # its projection has eight bits
+    assert four["trunk"] == pytest.approx(2 * (layer + value), rel=0.03)  # vectors stay float32
+    assert eight["trunk"] == pytest.approx(1.95 * 2 * layer, rel=0.03)
+    assert four["text_branch"] == pytest.approx(layer + value + 1.95 * 96 * 64, rel=0.03)
+    halves = parity_bytes(source, Plan.make(source, "fp16", "cpu"))
+    flow = halves["flow_encoder"] + halves["flow_step"]
+    assert flow == 5 * sum(source.value_counts("flow").values())
+
+
+def test_parity_may_be_left_out(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "measure", lambda *_: pytest.fail("measured"))
+    told = Told()
+    manifest = export(checkpoint, tmp_path / "out", noise_frames=NOISE, parity=False, progress=told)
+    assert not any(entry.parity for entry in manifest.engines.values())
+    assert told.steps[-1][0] == "parity: not measured"
 
 
 def test_memory_that_is_not_known_does_not_stop_anything(tmp_path, monkeypatch):

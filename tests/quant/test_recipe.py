@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from antiphon.quant.recipe import Recipe, Rule, load_recipe, plain, rules_of, shipped, unquantized
 from antiphon.quant.schemes import (
+    FP8,
     FP16,
     FP32,
     INT4_B32,
@@ -78,7 +79,7 @@ def test_shipped_recipes_hold_for_every_weight(name):
 
 
 def test_the_shipped_recipes_are_these():
-    assert shipped() == ["fp16", "fp32", "int4", "int8"]
+    assert shipped() == ["fp16", "fp32", "fp8", "int4", "int4-quality", "int8"]
 
 
 def test_four_bits_are_for_the_layers_of_the_language_model():
@@ -89,6 +90,21 @@ def test_four_bits_are_for_the_layers_of_the_language_model():
     assert found.rule_of(UP).method == "mse"
     assert found.scheme_of(TABLE) == INT8_ROW
     assert found.scheme_of(CONV) == FP16
+
+
+def test_quality_is_int4_with_other_methods_and_few_other_schemes():
+    plain, better = load_recipe("int4"), load_recipe("int4-quality")
+    assert {better.rule_of(n).method for n in (UP, *BRANCHES)} == {"awq+gptq"}
+    assert better.rule_of(DOWN).method == "gptq"
+    for name in (VALUE, HEAD, FC, CONV, TABLE):
+        assert better.rule_of(name).scheme == plain.rule_of(name).scheme
+
+
+def test_fp8_is_for_the_language_model():
+    found = load_recipe("fp8")
+    kept = {name: found.scheme_of(name) for name in NAMES}
+    assert {n for n, scheme in kept.items() if scheme == FP8} == {UP, DOWN, VALUE, HEAD, *BRANCHES}
+    assert {kept[n] for n in (FC, CONV, TABLE)} == {FP16}
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -1,0 +1,72 @@
+"""The options of `antiphon export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is read, what is made of it, and how."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder to read")
+    parser.add_argument("output", type=Path, metavar="BUNDLE", help="folder to make")
+    parser.add_argument(
+        "--weights",
+        default="int8",
+        metavar="RECIPE",
+        help="how weights are stored: int8, int4, int4-quality, fp8, fp16, fp32, a scheme such as "
+        "int4_b64, or a file NAME.toml of rules (default: int8)",
+    )
+    parser.add_argument(
+        "--statistics",
+        type=Path,
+        metavar="DIR",
+        help="of `antiphon calibrate`; rules with gptq or awq, as in int4-quality, need them",
+    )
+    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--voice",
+        type=_voice,
+        action="append",
+        default=[],
+        metavar="NAME=WAV",
+        help="make a voice of this recording, 3 to 10 s of one person speaking; the first one is "
+        "the bundle's default; may be given several times",
+    )
+    parser.add_argument(
+        "--noise-frames",
+        type=_count,
+        default=15_000,
+        metavar="N",
+        help="the longest voice prompt and reply, 50 frames a second (default: 15000)",
+    )
+    _add_work(parser)
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="threads that convert weights (default: one for each processor)",
+    )
+    parser.add_argument(
+        "--no-parity",
+        dest="parity",
+        action="store_false",
+        help="do not measure the engines against the reference, which takes minutes and memory",
+    )
+
+
+def _voice(word: str) -> tuple[str, Path]:
+    name, equals, path = word.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=WAV, got {word!r}")
+    return name, Path(path)
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {word!r}")
+    return int(word)
