@@ -48,6 +48,8 @@ def _lines(bundle: Bundle) -> list[str]:
         "spoken": f'prompt "{m.prompts.spoken}"',
         "written": f'prompt "{m.prompts.text}"',
     }
+    if m.quality:
+        rows["quality"] = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in m.quality.items())
     if (bundle.path / QUESTIONS).is_dir():
         rows["answers"] = "such as `antiphon demo --list` shows"
     width = max(map(len, rows))

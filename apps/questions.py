@@ -15,7 +15,7 @@ from typing import Any
 
 from antiphon.runtime.errors import ConfigError, CorruptFile
 
-FOLDER = "questions"
+FOLDER, INDEX = "questions", "questions.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -31,13 +31,18 @@ class Question:
 
 def load(bundle: Path) -> list[Question]:
     """All questions of a bundle. Raises BundleError or ConfigError, naming the way out."""
-    index = bundle / FOLDER / "questions.json"
+    return load_folder(bundle / FOLDER)
+
+
+def load_folder(folder: Path) -> list[Question]:
+    """The questions that `folder` has an index of. Errors as `load`."""
+    index = folder / INDEX
     try:
         raw = json.loads(index.read_bytes())
-        return [_question(index.parent, name, entry) for name, entry in raw.items()]
+        return [_question(folder, name, entry) for name, entry in raw.items()]
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{bundle}: no recorded questions here; ask your own: antiphon reply QUESTION.wav "
+            f"{folder}: no recorded questions here; ask your own: antiphon reply QUESTION.wav "
             "REPLY.wav"
         ) from error
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:

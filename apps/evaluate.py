@@ -1,0 +1,113 @@
+"""`antiphon eval`: how much a bundle has lost, in numbers, against what it was made from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from antiphon.runtime import voice_files
+from antiphon.runtime.bundle import MANIFEST, Bundle
+from antiphon.runtime.errors import BundleError, ConfigError
+
+from . import proof_questions
+from .exchange import note
+from .export import TOOLS
+from .export_progress import Bar, Lines
+from .text_table import columns
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print tables, write what was asked for, and put the digest into the manifest."""
+    from antiphon.export.proof.dialogues import Question
+    from antiphon.export.proof.evaluation import evaluate
+    from antiphon.export.proof.sound import find_listener
+
+    bundle = Bundle.open(args.bundle)
+    check_writable(args.json, args.html)
+    found = proof_questions.load(args.questions, bundle, args.limit)
+    asked = [Question(*question) for question in found]
+    progress = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    try:
+        with _reference(args.against, bundle, progress) as reference:
+            report = evaluate(
+                bundle,
+                asked,
+                reference,
+                listener=find_listener(),
+                threads=args.threads,
+                progress=progress,
+            )
+    finally:
+        progress.close()
+    print("\n".join(_lines(report)))
+    _write(args, report)
+    if report.reference and args.digest:
+        _record(bundle.path, report.digest())
+    return 0
+
+
+def _reference(path: Path | None, bundle: Bundle, progress: Lines) -> AbstractContextManager[Any]:
+    """The reference, opened: a bundle, or a checkpoint exported for the occasion."""
+    if path is None:
+        return nullcontext()
+    if (path / MANIFEST).is_file():
+        return nullcontext(Bundle.open(path))
+    try:
+        from antiphon.export.proof.reference import exported
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TOOLS:
+            raise  # a bug of ours, not a missing extra
+        raise ConfigError(
+            f"a checkpoint as reference needs {error.name}; install the tools: pip install "
+            "'antiphon[export]', or name a bundle"
+        ) from error
+    return exported(path, bundle, progress)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raise ConfigError, before the work, for a file that could not be written after it."""
+    for path in filter(None, paths):
+        place = path if path.exists() else path.absolute().parent
+        if path.is_dir() or not os.access(place, os.W_OK):
+            raise ConfigError(f"{path}: cannot be written; name a file where you may write")
+
+
+def _write(args: argparse.Namespace, report: Any) -> None:
+    """The files asked for."""
+    if args.json:
+        text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        args.json.write_text(text + "\n", encoding="utf-8")
+    if args.html:
+        from antiphon.export.proof.page import page
+
+        args.html.write_text(page(report), encoding="utf-8")
+    if args.svg:
+        from antiphon.export.proof.charts import charts
+
+        args.svg.mkdir(parents=True, exist_ok=True)
+        for name, picture in charts(report).items():
+            (args.svg / f"{name}.svg").write_text(picture + "\n", encoding="utf-8")
+
+
+def _record(folder: Path, digest: dict[str, str | int | float]) -> None:
+    """Put the digest into the manifest; a bundle that cannot be changed is none the worse."""
+    try:
+        voice_files.set_quality(folder, digest)
+    except BundleError as error:
+        note(f"the digest is not recorded: {error}")
+
+
+def _lines(report: Any) -> list[str]:
+    """All tables, columns below each other."""
+    from antiphon.export.proof.tables import tables
+
+    lines: list[str] = []
+    for table in tables(report):
+        lines += ["", table.title, *columns([table.head, *table.rows])]
+        lines += [f"  {table.note}"] if table.note else []
+    return lines[1:]
