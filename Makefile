@@ -41,7 +41,7 @@ $(VENV)/runtime.stamp: $(INPUTS)
 
 $(VENV)/dev.stamp: $(VENV)/runtime.stamp
 	@echo 'installing the export and test tools into $(VENV); PyTorch takes a while'
-	@$(PIP) --editable '.[cpu,export,dev]'
+	@$(PIP) --editable '.[cpu,audio,export,report,dev]'
 	touch $@
 
 soak: $(VENV)/dev.stamp

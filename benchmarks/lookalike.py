@@ -168,8 +168,8 @@ def write_json(path: Path, value: object) -> None:
 Writer = Callable[[Path], object]
 
 
-def files(sizes: Sizes, numbers: Numbers, *, voice: bool) -> dict[str, tuple[int, Writer]]:
-    """Every file: its path, about how many bytes, and what writes it."""
+def _lm_files(sizes: Sizes, numbers: Numbers) -> dict[str, tuple[int, Writer]]:
+    """The language model: shards, their index, settings, the text tokenizer."""
     shards = split(layer_by_layer(sizes.census("lm")), 2, SHARD_BYTES)
     names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
@@ -177,8 +177,6 @@ def files(sizes: Sizes, numbers: Numbers, *, voice: bool) -> dict[str, tuple[int
         "metadata": {"total_size": 2 * _count(sizes.census("lm"))},
         "weight_map": dict(sorted(where.items())),
     }
-    codec = sizes.census("tokenizer") | junk(sizes.of("tokenizer")["d"])
-    flow, hift = sizes.census("flow"), sizes.hift()
     found: dict[str, tuple[int, Writer]] = {
         f"{LM}/{name}": (
             2 * _count(shard),
@@ -186,32 +184,46 @@ def files(sizes: Sizes, numbers: Numbers, *, voice: bool) -> dict[str, tuple[int
         )
         for name, shard in zip(names, shards, strict=True)
     }
-    found |= {
-        f"{CODEC}/model.safetensors": (
+    texts = {
+        "config.json": sizes.lm_config(),
+        "model.safetensors.index.json": index,
+        "tokenizer.json": text_tokenizer(),
+    }
+    return found | {f"{LM}/{name}": _text_file(value) for name, value in texts.items()}
+
+
+def _codec_files(sizes: Sizes, numbers: Numbers) -> dict[str, tuple[int, Writer]]:
+    """Speech tokenizer with what it does not need, flow, vocoder, speaker encoder."""
+    codec = sizes.census("tokenizer") | junk(sizes.of("tokenizer")["d"])
+    flow, hift = sizes.census("flow"), sizes.hift()
+    found: dict[str, tuple[int, Writer]] = {
+        "config.json": _text_file(sizes.codec_config()),
+        "preprocessor_config.json": _text_file(FEATURES),
+        "model.safetensors": (
             4 * _count(codec),
             lambda path: write_safetensors(path, codec, "F32", numbers),
         ),
-        f"{CODEC}/flow/flow-chunk-5.pt": (
+        "flow/flow-chunk-5.pt": (
             4 * _count(flow),
             lambda path: write_torch(path, flow, numbers, epoch=7, step=700),
         ),
-        f"{CODEC}/flow/hift.pt": (4 * _count(hift), lambda path: write_torch(path, hift, numbers)),
-        f"{CODEC}/flow/campplus.onnx": (
+        "flow/hift.pt": (4 * _count(hift), lambda path: write_torch(path, hift, numbers)),
+        "flow/campplus.onnx": (
             4 * 272 * SPEAKER_WIDTH,
             lambda path: write_speaker(path, SPEAKER_WIDTH, numbers),
         ),
-        f"{CODEC}/flow/config.yaml": (0, lambda path: path.write_text(YAML, "utf-8")),
+        "flow/config.yaml": (0, lambda path: path.write_text(YAML, "utf-8")),
     }
-    texts = {
-        f"{LM}/config.json": sizes.lm_config(),
-        f"{LM}/model.safetensors.index.json": index,
-        f"{LM}/tokenizer.json": text_tokenizer(),
-        f"{CODEC}/config.json": sizes.codec_config(),
-        f"{CODEC}/preprocessor_config.json": FEATURES,
-    }
-    found |= {
-        name: (4 << 20, functools.partial(write_json, value=value)) for name, value in texts.items()
-    }
+    return {f"{CODEC}/{name}": file for name, file in found.items()}
+
+
+def _text_file(value: object) -> tuple[int, Writer]:
+    return 4 << 20, functools.partial(write_json, value=value)
+
+
+def files(sizes: Sizes, numbers: Numbers, *, voice: bool) -> dict[str, tuple[int, Writer]]:
+    """Every file: its path, about how many bytes, and what writes it."""
+    found = _lm_files(sizes, numbers) | _codec_files(sizes, numbers)
     return found | ({"voices/noise.npz": (1 << 20, write_voice)} if voice else {})
 
 

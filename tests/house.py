@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS = 300, 40, 6
-PRINTING = {"apps", "nano", "tests"}
+PRINTING = {"apps", "benchmarks", "nano", "tests"}
 
 GRAPH_TOOLS = {"onnx", "safetensors", "torch"}
 SPEECH_TOOLS = {"G722", "espeakng_loader", "faster_whisper", "phonemizer", "piper", "pocketsphinx"}
@@ -20,6 +20,9 @@ MAY_IMPORT = {
     | {"soundfile", "tokenizers", "tqdm"}
     | GRAPH_TOOLS
     | SPEECH_TOOLS,
+    "benchmarks": {"antiphon.apps", "antiphon.export", "antiphon.quant", "antiphon.runtime", "nano"}
+    | {"gguf", "numpy", "onnxruntime", "soundfile", "tokenizers", "tqdm"}
+    | GRAPH_TOOLS,
 }
 # One file per engine library, one for the tokenizer, one for plots: all else stays replaceable.
 ONLY_IN = {
@@ -85,7 +88,7 @@ def allowed(name: str, place: str, *, lazy: bool) -> bool:
     """Whether the file at `place` may import `name`, at module level or inside a function."""
     part = place.split("/")[0]
     if part == "tests":  # free, but by installed names: `runtime` would be a second module
-        return name not in MAY_IMPORT.keys() - {"nano"}
+        return name not in MAY_IMPORT.keys() - {"benchmarks", "nano"}
     if name in sys.stdlib_module_names or name in MAY_IMPORT[part] | ONLY_IN.get(place, set()):
         return True
     return place in EXPORT_COMMANDS and lazy and name in LAZY

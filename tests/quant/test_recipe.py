@@ -94,8 +94,9 @@ def test_four_bits_are_for_the_layers_of_the_language_model():
 
 def test_quality_is_int4_with_other_methods_and_few_other_schemes():
     plain, better = load_recipe("int4"), load_recipe("int4-quality")
-    assert {better.rule_of(n).method for n in (UP, *BRANCHES)} == {"awq+gptq"}
+    assert {better.rule_of(name).method for name in BRANCHES} == {"awq+gptq"}
     assert better.rule_of(DOWN).method == "gptq"
+    assert better.scheme_of(UP) == INT8  # the first layer
     for name in (VALUE, HEAD, FC, CONV, TABLE):
         assert better.rule_of(name).scheme == plain.rule_of(name).scheme
 
