@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -35,6 +38,21 @@ _ERRORS: tuple[type[Exception], ...] = (
 )
 _NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory", "ALLOC_FAILED")
 _MAX_BINDINGS = 32  # one per set of caches; a flow decoder has ten
+
+
+@cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _give_back_heap() -> None:
+    """Return freed memory to the system.
+
+    Repacking the weights takes as much memory again as they do, and glibc keeps what is freed.
+    """
+    trim = getattr(_c_library(), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 class Buffer:
@@ -119,6 +137,7 @@ class Engine:
         missing = sorted(set(providers) - set(session.get_providers()))
         if missing:
             raise _no_provider(missing, session.get_providers())
+        _give_back_heap()
         return cls(path.stem, session)
 
     @property
