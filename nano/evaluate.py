@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,34 @@ def paired(mine: dict[str, bool], other: dict[str, bool]) -> dict[str, float]:
     return {"questions": len(shared), "points": points, "low": float(low), "high": float(high)}
 
 
+def examine(args: argparse.Namespace, job: int) -> Tally:
+    """Every `args.jobs`-th question, from number `job` on."""
+    work = args.work.expanduser()
+    offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
+    examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
+    questions = load_index(work, args.set)[: args.limit][job :: args.jobs]
+    looked_at = {u.path for u in development(load_index(work, "eval"))}
+    torch.set_num_threads(1)
+    for question in tqdm(questions, desc="questions", position=job):
+        pcm = read(question, 16000)
+        examiner.speak(question, pcm, unseen=question.path not in looked_at)
+        examiner.write(question, pcm)
+        if offline is not None:
+            examiner.compare_codes(pcm, offline)
+    return examiner.tally
+
+
+def merged(tallies: list[Tally]) -> Tally:
+    """All counts together; answers in the order of their questions."""
+    found = Tally(
+        written_right=[r for t in tallies for r in t.written_right],
+        typed_right=[r for t in tallies for r in t.typed_right],
+        codes_equal=[r for t in tallies for r in t.codes_equal],
+    )
+    found.answers = sorted((a for t in tallies for a in t.answers), key=lambda a: a.question)
+    return found
+
+
 def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
@@ -175,19 +204,12 @@ def main() -> None:
     parser.add_argument("--no-whisper", action="store_true")
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument("--against", type=Path, help="such a result of another bundle")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
     args = parser.parse_args()
-    work = args.work.expanduser()
-    offline = load_reference(args.checkpoint).tokenizer if args.checkpoint else None
-    examiner = Examiner(Bundle.open(args.bundle), None if args.no_whisper else work)
-    questions = load_index(work, args.set)[: args.limit]
-    looked_at = {u.path for u in development(load_index(work, "eval"))}
-    for question in tqdm(questions, desc="questions"):
-        pcm = read(question, 16000)
-        examiner.speak(question, pcm, unseen=question.path not in looked_at)
-        examiner.write(question, pcm)
-        if offline is not None:
-            examiner.compare_codes(pcm, offline)
-    result = summary(examiner.tally)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(args.jobs) as pool:
+        tallies = pool.starmap(examine, [(args, job) for job in range(args.jobs)])
+    result = summary(merged(tallies))
     if args.against:
         result["against"] = paired(result["right"], json.loads(args.against.read_text())["right"])
     if args.json:

@@ -8,12 +8,15 @@ guidance. Sequences are prompt + reply, as at run time; the loss is taken on the
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from antiphon.export.reference.config import FlowConfig
@@ -56,6 +59,7 @@ class Spoken:
     """One rendition of a reply: codes [N] and mel [M, 4N]."""
 
     name: str
+    words: tuple[str, ...]
     codes: Tensor
     mel: Tensor
 
@@ -70,8 +74,20 @@ def spoken_replies(work: Path, tokenizer: SpeechTokenizer, prefix: str = "") -> 
         pcm = torch.from_numpy(read(utterance, 24000))
         missing = len(codes) * 1920 - len(pcm)
         pcm = F.pad(pcm, (0, max(0, missing)))[: len(codes) * 1920]
-        made.append(Spoken(utterance.path.stem, codes, flow_mel(pcm[None])[0]))
+        words = tuple(re.findall(r"[a-z]+", utterance.text.lower()))
+        made.append(Spoken(utterance.path.stem, words, codes, flow_mel(pcm[None])[0]))
     return made
+
+
+def shares(replies: list[Spoken]) -> NDArray[np.float64]:
+    """How often each reply is drawn [N]: the rarer its words, the oftener.
+
+    Two replies of three are sums; drawn alike, words of the others are heard too seldom to be said.
+    """
+    count = Counter(word for reply in replies for word in reply.words)
+    weights = np.array([np.mean([count[word] ** -0.5 for word in r.words]) for r in replies])
+    found: NDArray[np.float64] = weights / weights.sum()
+    return found
 
 
 class Trainer:
@@ -86,6 +102,7 @@ class Trainer:
         self.held_out = [r for r in replies if r.name.endswith("_r1")][::14][:24]
         names = {r.name for r in self.held_out}
         self.replies = [r for r in replies if r.name not in names]
+        self.shares = shares(self.replies)
         self.prompt = next(r for r in replies if r.name == PROMPT_REPLY)
         self.embedding = speaker_vector().to(self.device)
 
@@ -101,7 +118,7 @@ class Trainer:
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, int]:
         """Codes [N], mel [M, 4N] of prompt + reply, and the prompt's length in codes."""
-        reply = self.replies[int(rng.integers(len(self.replies)))]
+        reply = self.replies[int(rng.choice(len(self.replies), p=self.shares))]
         if rng.random() < 0.6:
             prompt, size = self.prompt, PROMPT_CODES
         else:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nano.evaluate import Answer, Tally, paired, summary
+from nano.evaluate import Answer, Tally, merged, paired, summary
 
 
 def answer(number: int, *, right: bool, errors: int = 0, unseen: bool = True) -> Answer:
@@ -53,3 +53,9 @@ def test_a_pair_is_compared_on_the_questions_both_answered() -> None:
 def test_the_same_answers_do_not_differ() -> None:
     mine = {str(i): i % 3 == 0 for i in range(50)}
     assert paired(mine, dict(mine)) == {"questions": 50, "points": 0, "low": 0, "high": 0}
+
+
+def test_the_parts_of_several_processes_are_one_evaluation() -> None:
+    whole = Tally(answers=[answer(n, right=n % 2 == 0) for n in range(6)], typed_right=[True] * 6)
+    parts = [Tally(answers=whole.answers[k::2], typed_right=[True] * 3) for k in (1, 0)]
+    assert summary(merged(parts)) == summary(whole)
