@@ -110,10 +110,18 @@ def _similarity(found: Any) -> list[str]:
     return [
         f"{len(found.sentences)} sentences, spoken and written; cosines along the best path, 95 %",
         *columns([head, *rows]),
-        f"the contrast in the trunk is highest after layer {found.peak.layer}, and no lower within "
-        f"the error up to layer {found.split.layer}; the branches split after layer "
-        f"{found.shared_layers}",
+        _verdict(found),
     ]
+
+
+def _verdict(found: Any) -> str:
+    split = f"the branches split after layer {found.shared_layers}"
+    if not found.meets:
+        return f"no contrast in the trunk is surely above zero: nothing to split by; {split}"
+    return (
+        f"the contrast in the trunk is highest after layer {found.peak.layer}, and no lower within "
+        f"the error up to layer {found.split.layer}; {split}"
+    )
 
 
 def _tokenizer(found: Any) -> list[str]:

@@ -90,6 +90,11 @@ class Similarity:
         return [level for level in self.levels if level.way in ways]
 
     @property
+    def meets(self) -> bool:
+        """Whether anywhere in the trunk a sentence is surely more like itself than the others."""
+        return self.peak.contrast.low > 0
+
+    @property
     def peak(self) -> Level:
         """Where the contrast is highest in the trunk."""
         return max(self.along(TRUNK), key=lambda level: level.contrast.value)
@@ -109,8 +114,8 @@ class Similarity:
         return {
             "sentences": list(self.sentences),
             "shared_layers": self.shared_layers,
-            "peak_layer": self.peak.layer,
-            "split_layer": self.split.layer,
+            "peak_layer": self.peak.layer if self.meets else None,
+            "split_layer": self.split.layer if self.meets else None,
             "levels": [
                 {k: v for k, v in asdict(level).items() if k != "contrasts"}
                 for level in self.levels

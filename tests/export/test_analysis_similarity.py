@@ -112,6 +112,8 @@ def test_branches_should_split_where_contrast_begins_to_fall():
         return Similarity(("a", "b", "c"), len(curves) - 1, levels(*curves), (), None, ())
 
     assert experiment(*rising).split.layer == 2
+    assert experiment(*rising).meets
+    assert not experiment([-0.3, 0.1, 0.3], [-0.2, 0.0, 0.1]).meets
     assert (experiment(*rising, falling).peak.layer, experiment(*rising, falling).split.layer) == (
         2,
         2,
