@@ -13,9 +13,11 @@ The contrast is the centred cosine of a sentence with itself, less that with the
 counts as found when, of all written ones, its own is the most similar (centred).
 
 Below the trunk's end there are three ways on: both through the text branch, both through the audio
-branch, or each through its own. A trunk longer than the depth where contrast is highest carries on
-computing in common what is no longer common: after that depth the branches should split.
-Idea: the layer-wise similarity of arXiv 2510.00499.
+branch, or each through its own. Where contrast falls inside the trunk, its last layers compute in
+common what is no longer common, and the branches might split earlier. That is a hint, not a proof:
+a checkpoint was trained with its split where it is, and its branches differ because of it.
+The idea, layer-wise similarity along a warped path, is that of arXiv 2510.00499; the controls, the
+contrast and the rule for the split are ours.
 """
 
 from __future__ import annotations

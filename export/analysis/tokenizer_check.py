@@ -3,8 +3,9 @@
 The same small recognizer (`probe`) is trained three times on the same recordings and reads others,
 whose sentences it has never seen: from the log-mel, from the encoder's frames before the codebook,
 and from the codes' own rows of the codebook. Frames better than the log-mel: the encoder has
-learned to hear. Codes worse than frames: what the codebook costs. The figures themselves say as
-much about the probe and the number of recordings as about the tokenizer; the differences do not.
+learned to hear. Codes worse than frames: what the codebook costs. Every figure, and the size of a
+difference too, depends on the probe, its training and the number of recordings: compare results
+of the same settings on the same recordings. Voices are the same on both sides, sentences are not.
 """
 
 from __future__ import annotations
