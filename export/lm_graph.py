@@ -8,6 +8,9 @@ A layer:
        +--------------------------------------------------------------------------+
     x -+- norm -> silu(gate) * up -> down -+-> Add
        +-----------------------------------+
+
+Query heads that share keys stand below each other as rows, [1, H, S, D] -> [1, G, H/G·S, D], and so
+does the mask: ONNX Runtime's Attention would else repeat keys and values for each of them.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ class _Stack:
             g.input("cos", np.float32, [1, "S", half]),
             g.input("sin", np.float32, [1, "S", half]),
         )
-        self.mask = g.input("mask", np.float32, ["S", "C"])
+        mask = g.input("mask", np.float32, ["S", "C"])
+        self.group = config.num_attention_heads // config.num_key_value_heads
+        self.mask = g.op("Tile", mask, g.ints(self.group, 1)) if self.group > 1 else mask
         self.write_index = g.input("write_index", np.int64, [1])
 
     def layer(self, x: str, prefix: str, index: int) -> str:
@@ -75,20 +80,22 @@ class _Stack:
 
     def _attention(self, x: str, name: str, index: int) -> str:
         c = self.config
+        heads, groups = c.num_attention_heads, c.num_key_value_heads
         v = self.linear(x, f"{name}.v_proj")
-        qkv = (
-            self._heads(x, name, "q", c.num_attention_heads),
-            self._heads(x, name, "k", c.num_key_value_heads),
-            self.g.split_heads(v, c.num_key_value_heads, c.head_dim),
-        )
+        q = self._heads(x, name, "q", heads)
+        k = self._heads(x, name, "k", groups)
+        if self.group > 1:
+            q = self.g.reshape(q, 1, groups, -1, c.head_dim)
         y = self.g.attention_cache(
-            qkv,
+            (q, k, self.g.split_heads(v, groups, c.head_dim)),
             (f"key_{index}", f"value_{index}"),
-            (1, c.num_key_value_heads, "C", c.head_dim),
+            (1, groups, "C", c.head_dim),
             self.mask,
             self.write_index,
         )
-        y = self.g.merge_heads(y, c.num_attention_heads * c.head_dim)
+        if self.group > 1:
+            y = self.g.reshape(y, 1, heads, -1, c.head_dim)
+        y = self.g.merge_heads(y, heads * c.head_dim)
         return self.linear(y, f"{name}.o_proj")
 
     def _mlp(self, x: str, name: str) -> str:
