@@ -4,7 +4,8 @@ The shared libraries are those of any recent build. Prebuilt ones that hold a va
 kind of processor and choose the best are in the npm package @node-llama-cpp/linux-x64:
 
     npm pack @node-llama-cpp/linux-x64 && tar xzf node-llama-cpp-linux-x64-*.tgz
-    ... --llama package/bins/linux-x64
+    pip install gguf            # writes the model
+    ... --llama package/bins/linux-x64 --gguf model.gguf
 """
 
 from __future__ import annotations
