@@ -8,12 +8,13 @@ ARGS ?=
 
 MINUTES ?= 30
 
-.PHONY: help demo test check soak clean
+.PHONY: help demo test check devices soak clean
 
 help:
 	@echo "make demo    ask the bundled model a spoken question; needs no sound device"
 	@echo "make test    run the tests (ARGS='-m gpu' passes options to pytest)"
 	@echo "make check   format, lint, types, import rules"
+	@echo "make devices run the tests that need a microphone and a loudspeaker, on virtual ones"
 	@echo "make soak    talk with the bundled model for MINUTES=$(MINUTES), through virtual sound devices"
 	@echo "make clean   remove the environment and all caches"
 
@@ -44,8 +45,10 @@ $(VENV)/dev.stamp: $(VENV)/runtime.stamp
 	@$(PIP) --editable '.[cpu,audio,export,report,dev]'
 	touch $@
 
+devices: $(VENV)/dev.stamp
+	scripts/virtual_devices.sh $(BIN)/python -m pytest -q -m audio_device $(ARGS)
+
 soak: $(VENV)/dev.stamp
-	@$(PIP) --editable '.[audio]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/virtual_devices.sh python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 clean:

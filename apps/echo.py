@@ -24,7 +24,7 @@ from .streams import Playout
 Pcm = NDArray[np.float32]
 
 WINDOW_BLOCKS = 100  # in which the reference must run dry once: 1 s
-SLACK_BLOCKS = 1  # that may always be left over, for callbacks come in any order
+SLACK_BLOCKS = 3  # that may always be left over: the callbacks come in any order, and not evenly
 
 
 class Reference:

@@ -121,7 +121,8 @@ class Loudspeaker(Playback):
             self._converted.release()
 
     def flush(self) -> int:
-        """As `AudioRing.flush`, what has been converted included."""
+        """As `AudioRing.flush`, what has been converted included; nothing more is expected."""
+        self.expecting = False
         self._ahead = self._ahead[:0]
         if self._converted is not None:
             self._converted.flush()

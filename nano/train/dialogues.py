@@ -61,7 +61,7 @@ def lm_config(tokenizer: Tokenizer) -> LMConfig:
         hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_shared_layers=4,
         num_modality_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
         rope_theta=1e6, modality_pad_token_id=tokens.modality_pad, sosp_token_id=tokens.sosp,
-        eosp_token_id=EOSP, audio_pad_token_id=AUDIO_PAD, max_position_embeddings=512,
+        eosp_token_id=EOSP, audio_pad_token_id=AUDIO_PAD, max_position_embeddings=256,
     )  # fmt: skip
 
 
