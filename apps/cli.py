@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AntiphonError, OSError) as error:
         print(f"antiphon: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("antiphon: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:  # may say what is kept
+        print("; ".join(["antiphon: interrupted", *map(str, error.args)]), file=sys.stderr)
         return INTERRUPTED
     return code
 
