@@ -27,7 +27,7 @@ def check_speaker(path: Path, speaker_dim: int) -> None:
     except OSError as error:
         raise CorruptFile(f"{path}: cannot be read ({error.strerror})") from error
     except CorruptFile as error:
-        reason = str(error).rpartition("; ")[0] or str(error)
+        reason = (str(error).rpartition("; ")[0] or str(error)).removeprefix(f"{path.name}: ")
         raise CorruptFile(f"{path}: {reason}; download it again") from error
     for problem in _problems(facts, speaker_dim):
         raise CorruptFile(f"{path}: {problem}; is it the published campplus.onnx?")
