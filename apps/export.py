@@ -1,4 +1,4 @@
-"""`antiphon export`: a checkpoint folder becomes a bundle folder. The only door to PyTorch."""
+"""`antiphon export`: a checkpoint folder becomes a bundle folder."""
 
 from __future__ import annotations
 
