@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.log_mel import RATE_HZ
 
 from . import audio_file, recordings
 from .analyze_options import SIMILARITY, TOKENIZER
 from .audio_file import Pcm
-from .evaluate import check_writable
-from .export import TOOLS
-from .export_progress import Bar, Lines
+from .extras import needed_for
+from .progress import Lines, progress
 from .recordings import Spoken
+from .results import check_writable, make_folder, write_json
 from .text_table import columns
 
 
@@ -31,51 +29,34 @@ def run(args: argparse.Namespace) -> int:
     found = recordings.find(args.recordings)
     asked = _distinct(found) if args.experiment == SIMILARITY else found
     options = {"steps": args.steps} if args.experiment == TOKENIZER else {}
-    progress = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
-    try:
-        result = experiment(args.checkpoint, asked[: args.limit], progress, **options)
-    finally:
-        progress.close()
+    with progress() as shown:
+        result = experiment(args.checkpoint, asked[: args.limit], shown, **options)
     lines = _similarity(result) if args.experiment == SIMILARITY else _tokenizer(result)
     print("\n".join(lines))
     if args.json:
-        text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, result.as_dict())
     for path in draw(result, args.pictures) if draw else ():
         print(f"drawn: {path}", file=sys.stderr)
     return 0
 
 
 def _experiment(name: str) -> Callable[..., Any]:
-    try:
+    with needed_for("analyzing"):
         from antiphon.export.analysis import experiments
         from antiphon.export.analysis.recording import Recording
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TOOLS:
-            raise  # a bug of ours, not a missing extra
-        raise ConfigError(
-            f"analyzing needs {error.name}; install the tools: pip install 'antiphon[export]'"
-        ) from error
 
-    def experiment(checkpoint: Path, asked: list[Spoken], progress: Lines, **options: int) -> Any:
+    def experiment(checkpoint: Path, asked: list[Spoken], shown: Lines, **options: int) -> Any:
         given = [Recording(one.name, one.text, partial(_read, one.path)) for one in asked]
-        return getattr(experiments, name)(checkpoint, given, progress, **options)
+        return getattr(experiments, name)(checkpoint, given, shown, **options)
 
     return experiment
 
 
 def _artist(name: str, folder: Path) -> Callable[..., Any]:
     """What draws the result. Raises ConfigError, before the work, where nothing could be drawn."""
-    try:
+    with needed_for("--pictures"):
         from antiphon.export.analysis import pictures
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        raise ConfigError(
-            "--pictures needs matplotlib; install it: pip install 'antiphon[report]'"
-        ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    check_writable(folder / "picture.svg")
+    make_folder(folder)
     draw: Callable[..., Any] = getattr(pictures, f"draw_{name}")
     return draw
 

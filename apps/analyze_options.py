@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .option_types import count
+
 SIMILARITY, TOKENIZER = "similarity", "tokenizer"
 ABOUT = {
     SIMILARITY: "How alike sentences are, spoken and written, at every layer of the model.",
@@ -27,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser, experiment: str) -> None:
     limit = LIMITS[experiment]
     parser.add_argument(
         "--limit",
-        type=_count,
+        type=count,
         default=limit,
         metavar="N",
         help=f"take the first N recordings (default: {limit})",
@@ -35,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, experiment: str) -> None:
     if experiment == TOKENIZER:
         parser.add_argument(
             "--steps",
-            type=_count,
+            type=count,
             default=STEPS,
             metavar="N",
             help=f"of each recognizer's training (default: {STEPS})",
@@ -44,9 +46,3 @@ def add_options(parser: argparse.ArgumentParser, experiment: str) -> None:
         "--pictures", type=Path, metavar="DIR", help="draw into this folder (SVG; needs matplotlib)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {word!r}")
-    return int(word)

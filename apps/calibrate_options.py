@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .option_types import add_threads, count, seed
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is watched, what is asked, and what is kept."""
@@ -42,27 +44,15 @@ def _add_amounts(parser: argparse.ArgumentParser) -> None:
     for option, default, about in (
         ("--dialogues", 64, "conversations of one to three turns"),
         ("--rows", 4096, "rows kept of each input; disk and time of the export grow with them"),
-        ("--threads", 1, "of each engine"),
     ):
         parser.add_argument(
-            option, type=_count, default=default, metavar="N", help=f"{about} (default: {default})"
+            option, type=count, default=default, metavar="N", help=f"{about} (default: {default})"
         )
+    add_threads(parser)
     parser.add_argument(
         "--seed",
-        type=_seed,
+        type=seed,
         default=0,
         metavar="N",
         help="of the order of questions, the replies and the rows kept (default: 0)",
     )
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {word!r}")
-    return int(word)
-
-
-def _seed(word: str) -> int:
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {word!r}")
-    return int(word)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from antiphon.runtime.errors import AntiphonError, BundleError
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AntiphonError, OSError) as error:
         print(f"antiphon: {' '.join(str(error).split())}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("antiphon: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:  # may say what is kept
+        print("; ".join(["antiphon: interrupted", *map(str, error.args)]), file=sys.stderr)
         return INTERRUPTED
     return code
 
@@ -70,98 +71,30 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
-def _reply(args: argparse.Namespace) -> int:
-    from . import reply
+def _of(module: str, function: str = "run") -> Callable[[argparse.Namespace], int]:
+    """A function of a module beside this one, imported when the command runs."""
 
-    return reply.run(args)
+    def command(args: argparse.Namespace) -> int:
+        code: int = getattr(import_module(f".{module}", __package__), function)(args)
+        return code
 
-
-def _talk(args: argparse.Namespace) -> int:
-    from . import talk
-
-    return talk.run(args)
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from . import demo
-
-    return demo.run(args)
-
-
-def _devices(args: argparse.Namespace) -> int:
-    from . import devices
-
-    return devices.run(args)
-
-
-def _info(args: argparse.Namespace) -> int:
-    from . import info
-
-    return info.run(args)
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from . import info
-
-    return info.verify(args)
-
-
-def _voice(args: argparse.Namespace) -> int:
-    from . import voice
-
-    return voice.run(args)
-
-
-def _inspect(args: argparse.Namespace) -> int:
-    from . import inspect
-
-    return inspect.run(args)
-
-
-def _export(args: argparse.Namespace) -> int:
-    from . import export
-
-    return export.run(args)
-
-
-def _calibrate(args: argparse.Namespace) -> int:
-    from . import calibrate
-
-    return calibrate.run(args)
-
-
-def _eval(args: argparse.Namespace) -> int:
-    from . import evaluate
-
-    return evaluate.run(args)
-
-
-def _sensitivity(args: argparse.Namespace) -> int:
-    from . import sensitivity
-
-    return sensitivity.run(args)
-
-
-def _analyze(args: argparse.Namespace) -> int:
-    from . import analyze
-
-    return analyze.run(args)
+    return command
 
 
 COMMANDS = {
-    "reply": _reply,
-    "talk": _talk,
-    "demo": _demo,
-    "devices": _devices,
-    "info": _info,
-    "verify": _verify,
-    "voice": _voice,
-    "inspect": _inspect,
-    "export": _export,
-    "calibrate": _calibrate,
-    "eval": _eval,
-    "sensitivity": _sensitivity,
-    "analyze": _analyze,
+    "reply": _of("reply"),
+    "talk": _of("talk"),
+    "demo": _of("demo"),
+    "devices": _of("devices"),
+    "info": _of("info"),
+    "verify": _of("info", "verify"),
+    "voice": _of("voice"),
+    "inspect": _of("inspect"),
+    "export": _of("export"),
+    "calibrate": _of("calibrate"),
+    "eval": _of("evaluate"),
+    "sensitivity": _of("sensitivity"),
+    "analyze": _of("analyze"),
 }
 
 

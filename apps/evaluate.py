@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from antiphon.runtime import voice_files
 from antiphon.runtime.bundle import MANIFEST, Bundle
-from antiphon.runtime.errors import BundleError, ConfigError
+from antiphon.runtime.errors import BundleError
 
 from . import proof_questions
 from .exchange import note
-from .export import TOOLS
-from .export_progress import Bar, Lines
+from .extras import needed_for
+from .progress import Lines, progress
+from .results import check_writable, make_folder, write_json
 from .text_table import columns
 
 
@@ -29,21 +27,18 @@ def run(args: argparse.Namespace) -> int:
 
     bundle = Bundle.open(args.bundle)
     check_writable(args.json, args.html)
+    make_folder(args.svg)
     found = proof_questions.load(args.questions, bundle, args.limit)
     asked = [Question(*question) for question in found]
-    progress = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
-    try:
-        with _reference(args.against, bundle, progress) as reference:
-            report = evaluate(
-                bundle,
-                asked,
-                reference,
-                listener=find_listener(),
-                threads=args.threads,
-                progress=progress,
-            )
-    finally:
-        progress.close()
+    with progress() as shown, _reference(args.against, bundle, shown) as reference:
+        report = evaluate(
+            bundle,
+            asked,
+            reference,
+            listener=find_listener(),
+            threads=args.threads,
+            progress=shown,
+        )
     print("\n".join(_lines(report)))
     _write(args, report)
     if report.reference and args.digest:
@@ -51,37 +46,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _reference(path: Path | None, bundle: Bundle, progress: Lines) -> AbstractContextManager[Any]:
+def _reference(path: Path | None, bundle: Bundle, shown: Lines) -> AbstractContextManager[Any]:
     """The reference, opened: a bundle, or a checkpoint exported for the occasion."""
     if path is None:
         return nullcontext()
     if (path / MANIFEST).is_file():
         return nullcontext(Bundle.open(path))
-    try:
+    with needed_for("a checkpoint as reference", instead=", or name a bundle"):
         from antiphon.export.proof.reference import exported
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TOOLS:
-            raise  # a bug of ours, not a missing extra
-        raise ConfigError(
-            f"a checkpoint as reference needs {error.name}; install the tools: pip install "
-            "'antiphon[export]', or name a bundle"
-        ) from error
-    return exported(path, bundle, progress)
-
-
-def check_writable(*paths: Path | None) -> None:
-    """Raise ConfigError, before the work, for a file that could not be written after it."""
-    for path in filter(None, paths):
-        place = path if path.exists() else path.absolute().parent
-        if path.is_dir() or not os.access(place, os.W_OK):
-            raise ConfigError(f"{path}: cannot be written; name a file where you may write")
+    return exported(path, bundle, shown)
 
 
 def _write(args: argparse.Namespace, report: Any) -> None:
     """The files asked for."""
     if args.json:
-        text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, report.as_dict())
     if args.html:
         from antiphon.export.proof.page import page
 
@@ -89,7 +68,6 @@ def _write(args: argparse.Namespace, report: Any) -> None:
     if args.svg:
         from antiphon.export.proof.charts import charts
 
-        args.svg.mkdir(parents=True, exist_ok=True)
         for name, picture in charts(report).items():
             (args.svg / f"{name}.svg").write_text(picture + "\n", encoding="utf-8")
 

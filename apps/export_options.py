@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .option_types import count
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is read, what is made of it, and how."""
@@ -35,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise-frames",
-        type=_count,
+        type=count,
         default=15_000,
         metavar="N",
         help="the longest voice prompt and reply, 50 frames a second (default: 15000)",
@@ -46,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         default=0,
         metavar="N",
         help="threads that convert weights (default: one for each processor)",
@@ -64,9 +66,3 @@ def _voice(word: str) -> tuple[str, Path]:
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"expected NAME=WAV, got {word!r}")
     return name, Path(path)
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {word!r}")
-    return int(word)

@@ -10,6 +10,7 @@ from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.manifest import EngineEntry, Manifest
 
 from .questions import FOLDER as QUESTIONS
+from .text_table import columns
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,10 +53,9 @@ def _lines(bundle: Bundle) -> list[str]:
         rows["quality"] = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in m.quality.items())
     if (bundle.path / QUESTIONS).is_dir():
         rows["answers"] = "such as `antiphon demo --list` shows"
-    width = max(map(len, rows))
-    lines = [m.name, *(f"  {key:<{width}}  {value}" for key, value in rows.items())]
+    lines = [m.name, *columns([*rows.items()])]
     if m.sources:
-        lines += ["", "made from", *(f"  {name}  {what}" for name, what in m.sources.items())]
+        lines += ["", "made from", *columns([*m.sources.items()])]
     return [*lines, "", *_engine_lines(m)]
 
 
@@ -64,8 +64,7 @@ def _engine_lines(manifest: Manifest) -> list[str]:
     for name, entry in manifest.engines.items():
         size = entry.file.size_bytes + sum(data.size_bytes for data in entry.data)
         rows.append((name, entry.scheme, _size(size), _parity(entry)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return columns(rows)
 
 
 def _parity(entry: EngineEntry) -> str:

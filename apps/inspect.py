@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from antiphon.runtime.errors import ConfigError
+from .extras import needed_for
+from .text_table import columns
 
-TOOLS = {"onnx", "safetensors", "torch"}
 PARTS = {
     "lm": "language model",
     "tokenizer": "speech tokenizer",
@@ -25,7 +24,9 @@ FITS = (
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; 1 where `antiphon export` would not open the checkpoint."""
-    report = _inspector()(args.checkpoint)
+    with needed_for("inspecting"):
+        from antiphon.export.inspect import inspect
+    report = inspect(args.checkpoint)
     if args.json:
         facts = {"complete": report.complete, "missing": report.missing, **asdict(report)}
         print(json.dumps(facts, ensure_ascii=False, default=str))
@@ -34,28 +35,16 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.complete else 1
 
 
-def _inspector() -> Callable[..., Any]:
-    try:
-        from antiphon.export.inspect import inspect
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TOOLS:
-            raise  # a bug of ours, not a missing extra
-        raise ConfigError(
-            f"inspecting needs {error.name}; install the tools: pip install 'antiphon[export]'"
-        ) from error
-    return inspect
-
-
 def _lines(report: Any) -> list[str]:
     head = ["file", "size", "tensors", "values", "stored as"]
-    lines = [str(report.directory), *_table([head, *map(_file, report.files)])]
+    lines = [str(report.directory), *columns([head, *map(_file, report.files)])]
     if report.voices:
         lines.append(f"voices: {', '.join(report.voices)}")
     if report.parameters:
         parts = [[PARTS[key], f"{count:,}"] for key, count in report.parameters.items()]
-        lines += ["", "parameters needed", *_table(parts)]
+        lines += ["", "parameters needed", *columns(parts)]
     if report.fits:
-        lines += ["", *FITS, *_table(_fits(report.fits))]
+        lines += ["", *FITS, *columns(_fits(report.fits))]
     missing = ", ".join(report.missing)
     lines += ["", *([f"missing: {missing}"] if missing else [])]
     lines += [f"problem: {problem}" for problem in report.problems]
@@ -84,14 +73,6 @@ def _fits(fits: dict[int, dict[str, Any]]) -> list[list[str]]:
 def _fit(fit: Any) -> str:
     way = f" with {fit.way}" if str(fit.way) else ""
     return f"{fit.rows:,} rows{way} ({fit.total_gib} GiB)"
-
-
-def _table(rows: list[list[str]]) -> list[str]:
-    """Columns below each other."""
-    count = max(map(len, rows))
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(count)]
-    lines = ("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)) for row in rows)
-    return [f"  {line.rstrip()}" for line in lines]
 
 
 def _size(count: int) -> str:

@@ -11,6 +11,7 @@ from .analyze_options import ABOUT as EXPERIMENTS
 from .analyze_options import add_options as add_analyze_options
 from .calibrate_options import add_options as add_calibrate_options
 from .export_options import add_options as add_export_options
+from .option_types import add_threads, count, positive, seed, share
 from .proof_options import add_eval_options, add_sensitivity_options
 from .talk_options import add_options as add_talk_options
 
@@ -170,9 +171,7 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
         help="one person speaking, 3 to 10 s; wav or flac, 16 kHz or more, first channel",
     )
     parser.add_argument("--default", action="store_true", help="speak so when no voice is named")
-    parser.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of each engine (default: 1)"
-    )
+    add_threads(parser)
 
 
 def _inspect(commands: Parsers) -> None:
@@ -212,12 +211,10 @@ def _analyze(commands: Parsers) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the model")
     parser.add_argument("--voice", metavar="NAME", help="of the reply (default: the first)")
-    parser.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of each engine (default: 1)"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--capacity-rows",
-        type=_count,
+        type=count,
         metavar="N",
         help="what is remembered of a conversation; a second of speech takes 12.5 rows",
     )
@@ -225,15 +222,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling", "What is not given, the bundle says.")
-    group.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     group.add_argument("--greedy", action="store_true", help="always take the likeliest")
-    group.add_argument("--temperature", type=_positive, metavar="T")
-    group.add_argument("--top-p", type=_share, metavar="P")
-    group.add_argument("--top-k", type=_count, metavar="K")
-    group.add_argument("--repetition-penalty", type=_positive, metavar="P")
+    group.add_argument("--temperature", type=positive, metavar="T")
+    group.add_argument("--top-p", type=share, metavar="P")
+    group.add_argument("--top-k", type=count, metavar="K")
+    group.add_argument("--repetition-penalty", type=positive, metavar="P")
     group.add_argument(
         "--max-tokens",
-        type=_count,
+        type=count,
         metavar="N",
         help="most tokens of a reply; a second of speech has 12.5",
     )
@@ -247,37 +244,3 @@ def _text(word: str) -> str:
     if not word.strip():
         raise argparse.ArgumentTypeError("an empty question")
     return word
-
-
-def _count(word: str) -> int:
-    return _at_least(1, word)
-
-
-def _seed(word: str) -> int:
-    return _at_least(0, word)
-
-
-def _at_least(least: int, word: str) -> int:
-    try:
-        number = int(word)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {word!r}")
-    return number
-
-
-def _share(word: str) -> float:
-    if (number := _positive(word)) > 1:
-        raise argparse.ArgumentTypeError(f"expected at most 1, got {word}")
-    return number
-
-
-def _positive(word: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 100:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 100, got {word!r}")
-    return number

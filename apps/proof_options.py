@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .option_types import add_threads, count
+
 
 def add_eval_options(parser: argparse.ArgumentParser) -> None:
     """What is compared with what, on which questions, and where the result goes."""
@@ -59,7 +61,7 @@ def add_sensitivity_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rows",
-        type=_count,
+        type=count,
         default=2000,
         metavar="N",
         help="enough rows of dialogue; time and memory grow with them (default: %(default)s)",
@@ -76,13 +78,5 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
         help="recordings to ask, wav or flac; a questions.json among them says what is said in "
         "them (default: those in the bundle)",
     )
-    parser.add_argument("--limit", type=_count, metavar="N", help="ask only the first N questions")
-    parser.add_argument(
-        "--threads", type=_count, default=1, metavar="N", help="of each engine (default: 1)"
-    )
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {word!r}")
-    return int(word)
+    parser.add_argument("--limit", type=count, metavar="N", help="ask only the first N questions")
+    add_threads(parser)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from antiphon.runtime.bundle import Bundle
-from antiphon.runtime.errors import ConfigError
 
 from . import proof_questions
-from .evaluate import check_writable
-from .export import TOOLS
-from .export_progress import Bar, Lines
+from .extras import needed_for
+from .progress import progress
+from .results import check_writable, write_json
 from .text_table import columns
 
 _HEAD = ["quantized alone", "weights", "size", "speech KL", "same", "text KL", "same", "rule"]
@@ -23,39 +20,23 @@ _HEAD = ["quantized alone", "weights", "size", "speech KL", "same", "text KL", "
 
 def run(args: argparse.Namespace) -> int:
     """Make dialogues or take those of a calibration; print the losses, the greatest first."""
-    tool, opened = _tools()
+    with needed_for("reading a checkpoint"):
+        from antiphon.export.checkpoint import Checkpoint
+        from antiphon.export.proof.sensitivity import sensitivity
     check_writable(args.json)
-    source = opened(args.checkpoint)
-    progress = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
-    try:
-        losses = tool(
+    source = Checkpoint.open(args.checkpoint)
+    with progress() as shown:
+        losses = sensitivity(
             source,
             _dialogues(args, source),
             scheme=args.scheme,
             method=args.method,
-            progress=progress,
+            progress=shown,
         )
-    finally:
-        progress.close()
     print("\n".join(columns([_HEAD, *map(_row, losses)])))
     if args.json:
-        found = [asdict(loss) for loss in losses]
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(args.json, [asdict(loss) for loss in losses])
     return 0
-
-
-def _tools() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    try:
-        from antiphon.export.checkpoint import Checkpoint
-        from antiphon.export.proof.sensitivity import sensitivity
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TOOLS:
-            raise  # a bug of ours, not a missing extra
-        raise ConfigError(
-            f"reading a checkpoint needs {error.name}; install the tools: pip install "
-            "'antiphon[export]'"
-        ) from error
-    return sensitivity, Checkpoint.open
 
 
 def _dialogues(args: argparse.Namespace, source: Any) -> Iterator[Any]:

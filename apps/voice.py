@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from antiphon.runtime.enrol import Recording
 from antiphon.runtime.manifest import Manifest
 
 from . import audio_file
+from .exchange import note
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def _recording(path: Path) -> Recording:
     facts = audio_file.inspect(path)
     enrol.check_length(str(path), facts.duration_s)
     if facts.channels > 1:
-        _note(f"{path} has {facts.channels} channels; only the first is heard")
+        note(f"{path} has {facts.channels} channels; only the first is heard")
     return Recording(str(path), audio_file.read(facts, facts.rate_hz), facts.rate_hz)
 
 
@@ -68,8 +68,8 @@ def _add(args: argparse.Namespace) -> int:
     voice_files.check_free(args.name, bundle.voices)
     enrol.check_speaker(bundle)
     speech = enrol.find_speech(_recording(args.recording))
-    for note in speech.notes:
-        _note(note)
+    for text in speech.notes:
+        note(text)
     enrol.check_room(speech, bundle.manifest.flow, bundle.noise.shape[1])
     voice = enrol.enrol(bundle, speech, threads=args.threads)
     manifest = voice_files.add_voice(bundle.path, args.name, voice, default=args.default)
@@ -96,7 +96,3 @@ def _default(args: argparse.Namespace) -> int:
 def _summary(folder: Path, manifest: Manifest) -> str:
     first, *others = manifest.voices
     return f"{folder} speaks as {first}" + (f", or as {', '.join(others)}" if others else "")
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)

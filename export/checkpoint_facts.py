@@ -52,8 +52,11 @@ def special_ids(tokenizer_json: Path, c: LMConfig) -> SpecialTokens:
     )
 
 
-def check_text_tokenizer(path: Path, tokens: SpecialTokens) -> None:
-    """Raise CorruptFile unless the tokenizers library reads the file and means the same ids."""
+def check_text_tokenizer(path: Path, tokens: SpecialTokens, c: LMConfig) -> None:
+    """Raise CorruptFile unless the tokenizers library reads the file and means the same ids.
+
+    Raises ConfigError when it knows ids that have no row in the embedding.
+    """
     try:
         tokenizer = TextTokenizer(path)
     except CorruptFile as error:
@@ -70,6 +73,11 @@ def check_text_tokenizer(path: Path, tokens: SpecialTokens) -> None:
                 f"{path}: {text} becomes {got!r:.80}, expected [{expected}] as its added_tokens "
                 "say; download it again"
             )
+    if tokenizer.id_count > c.vocab_size:
+        raise ConfigError(
+            f"{path}: knows {tokenizer.id_count} tokens, vocab_size of config.json is "
+            f"{c.vocab_size}; the two files belong to different models"
+        )
 
 
 def _added_tokens(path: Path) -> dict[str, int]:

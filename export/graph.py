@@ -169,38 +169,6 @@ class GraphBuilder:
         w = self.const(f"{name}.weight", weight)
         return self.op("RMSNormalization", x, w, name=f"{name}/out", axis=-1, epsilon=eps)
 
-    def conv1d(
-        self,
-        x: str,
-        name: str,
-        weight: Floats,
-        bias: Floats | None = None,
-        *,
-        half: bool = False,
-        **attributes: Any,
-    ) -> str:
-        """x [B, C, T] with weight [O, C, K]; strides, dilations, pads as lists, default none."""
-        inputs = [x, self.weight(f"{name}.weight", weight, half=half)]
-        if bias is not None:
-            inputs.append(self.const(f"{name}.bias", bias))
-        return self.op("Conv", *inputs, name=f"{name}/Conv", **attributes)
-
-    def conv_transpose1d(
-        self,
-        x: str,
-        name: str,
-        weight: Floats,
-        bias: Floats | None = None,
-        *,
-        half: bool = False,
-        **attributes: Any,
-    ) -> str:
-        """x [B, C, T] with weight [C, O, K]; strides and pads as lists."""
-        inputs = [x, self.weight(f"{name}.weight", weight, half=half)]
-        if bias is not None:
-            inputs.append(self.const(f"{name}.bias", bias))
-        return self.op("ConvTranspose", *inputs, name=f"{name}/ConvTranspose", **attributes)
-
     def split_heads(self, x: str, heads: int, head_dim: int) -> str:
         """[B, T, H·D] -> [B, H, T, D]."""
         return self.transpose(self.reshape(x, 0, 0, heads, head_dim), 0, 2, 1, 3)

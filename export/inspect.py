@@ -189,7 +189,7 @@ class _Inspection:
 
 def _text_tokenizer(path: Path, config: LMConfig | None) -> None:
     if config is not None:
-        facts.check_text_tokenizer(path, facts.special_ids(path, config))
+        facts.check_text_tokenizer(path, facts.special_ids(path, config), config)
 
 
 def _features(path: Path, config: TokenizerConfig | None) -> None:

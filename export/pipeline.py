@@ -28,6 +28,7 @@ from antiphon.runtime.manifest import (
 from . import voices as recorded
 from .budget import available_bytes, bundle_bytes, parity_bytes
 from .checkpoint import Checkpoint
+from .checkpoint_facts import check_text_tokenizer
 from .engines import NOISE, SPEAKER, TABLES, TOKENIZER, PartWriter, part_names
 from .fitting import statistics_for
 from .journal import Journal, digest, identity
@@ -84,6 +85,7 @@ def export(
     plan, tell = Plan.make(source, chosen.weights, chosen.target), progress or Silence()
     seen = statistics_for(plan, source, chosen.statistics)
     draft = _draft(source, plan, name=out.absolute().name, target=chosen.target)
+    _check_copied(source)
     for note in recorded.check(source, chosen.voices, noise_frames=chosen.noise_frames):
         tell.note(note)
     draft = replace(draft, voices=_voice_entries(source, chosen.voices))
@@ -112,6 +114,12 @@ def _draft(source: Checkpoint, plan: Plan, *, name: str, target: str) -> Manifes
         noise=absent,
         voices={},
     )
+
+
+def _check_copied(source: Checkpoint) -> None:
+    """Refuse files that a bundle takes over as they are, before hours of work."""
+    check_text_tokenizer(source.tokenizer_json, source.special_ids, source.lm_config)
+    part_names(source)  # looks at the speaker encoder
 
 
 def _voice_entries(source: Checkpoint, recordings: Iterable[str]) -> dict[str, FileEntry]:

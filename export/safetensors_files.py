@@ -38,6 +38,8 @@ def open_shards(folder: Path) -> TensorFile:
     """
     index = folder / INDEX
     if not index.exists():
+        if any(folder.glob("model-*-of-*.safetensors")) and not (folder / WHOLE).exists():
+            raise CorruptFile(f"{index}: missing, though its shards are here; download it too")
         return open_safetensors(folder / WHOLE)
     where = weight_map(index)
     shards = {name: open_safetensors(folder / name) for name in sorted(set(where.values()))}

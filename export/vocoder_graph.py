@@ -94,12 +94,13 @@ class _Vocoder:
         b.output("phase_out", np.float32, [1, c.harmonics + 1])
         return b.save()
 
-    def _conv(self, x: str, name: str, **attributes: Any) -> str:
-        weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
-        return self.graph.conv1d(x, name, weight, bias, half=self._half(name), **attributes)
-
-    def _half(self, name: str) -> bool:
-        return self.rule_of(f"{name}.weight").scheme.bits < 32
+    def _conv(self, x: str, name: str, op: str = "Conv", **attributes: Any) -> str:
+        """x [1, C, T] with weight [O, C, K], of ConvTranspose [C, O, K]."""
+        b, weight = self.graph, f"{name}.weight"
+        half = self.rule_of(weight).scheme.bits < 32
+        kernel = b.weight(weight, self.read(weight), half=half)
+        bias = b.const(f"{name}.bias", self.read(f"{name}.bias"))
+        return b.op(op, x, kernel, bias, name=f"{name}/{op}", **attributes)
 
     # source
 
@@ -172,7 +173,8 @@ class _Vocoder:
         half = c.n_fft // 2
         x = b.op("Unsqueeze", source, b.ints(1))
         x = b.op("Pad", x, b.ints(0, 0, half, 0, 0, half), mode="reflect")
-        return b.conv1d(x, "stft", analysis_filters(c.n_fft), strides=[c.hop])
+        kernel = b.weight("stft.weight", analysis_filters(c.n_fft))
+        return b.op("Conv", x, kernel, name="stft/Conv", strides=[c.hop])
 
     def _decode(self, mel: str, spectrum: str) -> str:
         b, c = self.graph, self.config
@@ -193,11 +195,9 @@ class _Vocoder:
         """Transposed convolution of stage i; the last one is padded by one reflected sample."""
         b, c, name = self.graph, self.config, f"ups.{i}"
         rate, kernel = c.upsample_rates[i], c.upsample_kernels[i]
-        weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
         x = b.op("LeakyRelu", x, alpha=0.1)
         pads = [(kernel - rate) // 2] * 2
-        half = self._half(name)
-        x = b.conv_transpose1d(x, name, weight, bias, half=half, strides=[rate], pads=pads)
+        x = self._conv(x, name, "ConvTranspose", strides=[rate], pads=pads)
         if i < len(c.upsample_rates) - 1:
             return x
         return b.op("Pad", x, b.ints(0, 0, 1, 0, 0, 0), mode="reflect")
@@ -233,8 +233,10 @@ class _Vocoder:
         middle = float(total[len(total) // 2])
         filters = synthesis_filters(c.n_fft, middle)
         half = c.n_fft // 2
-        x = b.conv_transpose1d(
-            b.concat(1, *parts), "istft", filters, strides=[c.hop], pads=[half, half]
+        kernel = b.weight("istft.weight", filters)
+        pads, waves = [half, half], b.concat(1, *parts)
+        x = b.op(
+            "ConvTranspose", waves, kernel, name="istft/ConvTranspose", strides=[c.hop], pads=pads
         )
         x = b.op("Squeeze", x, b.ints(1))
         head, tail = c.hop, c.hop - 1  # samples where fewer windows overlap

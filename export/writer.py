@@ -33,7 +33,6 @@ def new_bundle(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with _claimed(partial_folder(out)) as partial:
         _restore(out, partial.with_suffix(".old"))
         yield partial
@@ -54,12 +53,12 @@ def _claimed(partial: Path) -> Iterator[Path]:
     The lock is on the folder itself: it ends with the process, however that ends.
     """
     try:
-        partial.mkdir(exist_ok=True)
+        partial.mkdir(parents=True, exist_ok=True)
         handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
+        remove = "remove it or " if os.path.lexists(partial) else ""
         raise BundleError(
-            f"{partial}: {error.strerror}, expected to write there; remove it or choose another "
-            "folder"
+            f"{partial}: {error.strerror}, expected to write there; {remove}choose another folder"
         ) from error
     try:
         _lock(handle, partial)
@@ -104,8 +103,8 @@ def check_room(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise CapacityError(
-            f"{folder.parent}: {free / 1e9:.1f} GB free, the bundle needs up to "
-            f"{needed_bytes / 1e9:.1f} GB more; make room or choose another folder"
+            f"{folder.parent}: {free / 1e6:,.0f} MB free, the bundle needs up to "
+            f"{needed_bytes / 1e6:,.0f} MB more; make room or choose another folder"
         )
 
 

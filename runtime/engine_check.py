@@ -35,7 +35,8 @@ def check_engine(folder: Path, name: str, manifest: Manifest) -> None:
     ):
         _check_same(f"{file}: {kind}", declared, found)
     if name == "speaker":
-        _check_speaker(file, facts, manifest.flow.speaker_dim)
+        if misfit := speaker_misfit(facts, manifest.flow.speaker_dim):
+            raise CorruptFile(f"{file}: {misfit}; {_WAY_OUT}")
         return
     inputs, outputs = needed(name, manifest)
     for prefix in {"flow_encoder": ("token_", "frame_"), "vocoder": ()}.get(name, ("",)):
@@ -77,19 +78,22 @@ def _check_same(what: str, declared: tuple[TensorSpec, ...], found: list[TensorS
         raise CorruptFile(f"{what}: {len(found)}, the manifest says {len(declared)}; {_WAY_OUT}")
 
 
-def _check_speaker(file: str, facts: OnnxFacts, speaker_dim: int) -> None:
-    """The one engine that is not ours: names are free, sizes may be symbols (contract G).
+def speaker_misfit(facts: OnnxFacts, speaker_dim: int) -> str:
+    """Why a graph cannot be the speaker engine; empty if it can.
 
-    A file may also leave the shape of its output unsaid; what comes out is checked at enrolment.
+    The one engine that is not ours: names are free, sizes may be symbols, and the time must be
+    one (contract G). A file may also leave the shape of its output unsaid; what comes out is
+    checked at enrolment.
     """
     given, made = facts.inputs, facts.outputs[:1]  # further outputs are ignored
     fits = len(given) == 1 and _may_be(given[0], (1, "T", FBANK_BINS))
-    if not (fits and made and (not made[0].shape or _may_be(made[0], (1, speaker_dim)))):
-        got = ", ".join(f"{s.dtype}{list(s.shape)}" for s in (*given[:4], *made))
-        raise CorruptFile(
-            f"{file}: {got or 'nothing'}, expected one input float32[1, T, {FBANK_BINS}] and an "
-            f"output float32[1, {speaker_dim}]; {_WAY_OUT}"
-        )
+    if fits and made and (not made[0].shape or _may_be(made[0], (1, speaker_dim))):
+        return ""
+    got = ", ".join(f"{s.dtype}{list(s.shape)}" for s in (*given[:4], *made))
+    return (
+        f"{got or 'nothing'}, expected one input float32[1, T, {FBANK_BINS}], any T, and an "
+        f"output float32[1, {speaker_dim}]"
+    )
 
 
 def _may_be(spec: TensorSpec, wanted: Shape) -> bool:

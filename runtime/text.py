@@ -34,6 +34,11 @@ class TextTokenizer:
         self._plain.normalizer = self._tokenizer.normalizer
         self._plain.pre_tokenizer = self._tokenizer.pre_tokenizer
 
+    @property
+    def id_count(self) -> int:
+        """Every id is below it."""
+        return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
+
     def encode(self, text: str) -> list[int]:
         """Ids of text. Special tokens written in it become their ids; none are added."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -1,10 +1,11 @@
 """A whole checkpoint of a few hundred kilobytes: random weights, all modules, one voice."""
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from antiphon.export.checkpoint import Reference
 from antiphon.export.checkpoint_writer import Extras, save_checkpoint
@@ -59,17 +60,31 @@ def make_checkpoint(folder: Path) -> Path:
     """Write `folder`/tiny and return it."""
     torch.set_num_threads(1)
     torch.manual_seed(6)
-    added = [{"id": i, "content": text} for i, text in SPECIAL.items()]
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
-    rng = np.random.default_rng(7)
-    voice = {
-        "prompt_codes": rng.integers(0, 32, 20),
-        "prompt_mel": rng.normal(-5, 1, (80, 80)).astype(np.float32),
-        "embedding": rng.standard_normal(192).astype(np.float32),
-    }
     reference = Reference(MossSpeechLM(LM), SpeechTokenizer(TOKENIZER), Flow(FLOW), Hift(HIFT))
     # a fresh codebook is far larger than the frames it stands for
     reference.tokenizer.encoder.codebook.weight.data.mul_(0.3)
+    save_tokenizer(folder / "tokenizer.json", min(SPECIAL), SPECIAL.values())
+    voice = voice_of_noise(np.random.default_rng(7), codes=20, below=32)
     extras = Extras(tokenizer_json=folder / "tokenizer.json", voices={"anna": voice})
     save_checkpoint(folder / "tiny", reference, extras)
     return folder / "tiny"
+
+
+def voice_of_noise(rng: np.random.Generator, *, codes: int, below: int) -> dict[str, np.ndarray]:
+    """The members of a voice file: `codes` random prompt codes < `below`, mel and embedding."""
+    return {
+        "prompt_codes": rng.integers(0, below, codes),
+        "prompt_mel": rng.normal(-5, 1, (80, 4 * codes)).astype(np.float32),
+        "embedding": rng.standard_normal(192).astype(np.float32),
+    }
+
+
+def save_tokenizer(path: Path, letters: int, special: Iterable[str], others: int = 0) -> Path:
+    """Ids: the first `letters` bytes, 256 for all, then special tokens, the named ones first."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[:letters]
+    made = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([*special, *(f"<|{number}|>" for number in range(others))])
+    made.save(str(path))
+    return path

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import tiny_checkpoint
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tiny_checkpoint import save_tokenizer, voice_of_noise
 
 from antiphon.export import pipeline
 from antiphon.export.checkpoint import Reference
 from antiphon.export.checkpoint_writer import Extras, save_checkpoint
-from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from antiphon.export.reference.flow import Flow
 from antiphon.export.reference.hift import Hift
 from antiphon.export.reference.lm import MossSpeechLM
@@ -22,14 +23,13 @@ from antiphon.runtime.bundle import Bundle
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<think>"]
 CODES, AUDIO_PAD = 48, 40
-LM = LMConfig(
+LM = replace(
+    tiny_checkpoint.LM,
     vocab_size=272,  # 256 bytes and the special tokens
     audio_vocab_size=64,
-    hidden_size=64,
     intermediate_size=64,
     num_hidden_layers=2,
     num_shared_layers=1,
-    num_modality_layers=1,
     num_attention_heads=2,
     num_key_value_heads=1,
     head_dim=32,
@@ -39,27 +39,11 @@ LM = LMConfig(
     eosp_token_id=CODES,
     audio_pad_token_id=AUDIO_PAD,
 )
-TOKENIZER = TokenizerConfig(
-    d_model=64,
-    encoder_attention_heads=1,
-    encoder_ffn_dim=64,
-    quantize_position=1,
-    quantize_vocab_size=CODES,
-    num_mel_bins=80,
+TOKENIZER = replace(
+    tiny_checkpoint.TOKENIZER, encoder_ffn_dim=64, quantize_position=1, quantize_vocab_size=CODES
 )
-FLOW = FlowConfig(
-    vocab_size=64,
-    width=64,
-    heads=1,
-    ffn=64,
-    blocks=1,
-    up_blocks=1,
-    channels=32,
-    transformer_heads=1,
-    transformers=1,
-    mid_blocks=1,
-)
-HIFT = HiftConfig(base_channels=8, f0_channels=8)
+FLOW = replace(tiny_checkpoint.FLOW, vocab_size=64)
+HIFT = replace(tiny_checkpoint.HIFT, base_channels=8, f0_channels=8)
 PROMPTS = {"speech": "Speak.", "text": "Write."}
 
 
@@ -71,15 +55,9 @@ def make_bundle(folder: Path) -> Bundle:
     reference.tokenizer.encoder.codebook.weight.data.mul_(0.3)  # the size of pooled frames
     reference.lm.text_lm_head.weight.data.mul_(4)  # clear winners: rounding decides nothing
     reference.lm.audio_lm_head.weight.data.mul_(4)
-    rng = np.random.default_rng(12)
-    voice = {
-        "prompt_codes": rng.integers(0, CODES, 5),
-        "prompt_mel": rng.normal(-5, 1, (80, 20)).astype(np.float32),
-        "embedding": rng.standard_normal(192).astype(np.float32),
-    }
     extras = Extras(
-        tokenizer_json=save_tokenizer(folder / "tokenizer.json"),
-        voices={"anna": voice},
+        tokenizer_json=save_tokenizer(folder / "tokenizer.json", 256, SPECIAL),
+        voices={"anna": voice_of_noise(np.random.default_rng(12), codes=5, below=CODES)},
         prompts=PROMPTS,
         sampling={"do_sample": True, "max_new_tokens": 40, "repetition_penalty": 1.1},
     )
@@ -89,14 +67,3 @@ def make_bundle(folder: Path) -> Bundle:
     bundle = Bundle.open(folder / "bundle")
     bundle.engine = cache(bundle.engine)  # weights are immutable: all sessions share them
     return bundle
-
-
-def save_tokenizer(path: Path) -> Path:
-    """One id per byte, then the special tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.add_special_tokens(SPECIAL)
-    made.save(str(path))
-    return path

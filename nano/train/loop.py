@@ -78,10 +78,16 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 class Journal:
     """Means of the losses since the last row, and the log they go to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cpu_s: float) -> None:
+        """cpu_s: what the steps before this process took."""
         self.path = path
         self._seen: dict[str, list[float]] = defaultdict(list)
-        self._began = time.process_time()
+        self._began = time.process_time() - cpu_s
+
+    @property
+    def cpu_s(self) -> float:
+        """Spent on all steps so far, by this process and those before it."""
+        return time.process_time() - self._began
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Count one step."""
@@ -90,7 +96,7 @@ class Journal:
 
     def write(self, step: int, scores: dict[str, float]) -> dict[str, float]:
         """Append a row with the means and the scores of an evaluation."""
-        row = {"step": float(step), "cpu_s": time.process_time() - self._began}
+        row = {"step": float(step), "cpu_s": self.cpu_s}
         row |= {k: sum(v) / len(v) for k, v in self._seen.items()} | scores
         self._seen.clear()
         with self.path.open("a") as file:
@@ -98,17 +104,17 @@ class Journal:
         return row
 
 
-def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint if there is one; returns the steps already done.
+def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Load the checkpoint if there is one; returns the steps already done, and their CPU seconds.
 
     The plan may be another one than before: that is how a finished stage trains on.
     """
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return int(state["step"]), float(state.get("cpu_s", 0.0))
 
 
 def train(
@@ -125,11 +131,12 @@ def train(
     """
     folder = work / "train"
     folder.mkdir(parents=True, exist_ok=True)
-    path, journal = folder / f"{plan.name}.pt", Journal(folder / f"{plan.name}.jsonl")
+    path = folder / f"{plan.name}.pt"
     groups = groups or [{"params": list(model.parameters()), "lr": 1.0}]
     scales = [g["lr"] for g in groups]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
-    start = resume(path, model, optimizer)
+    start, spent_s = resume(path, model, optimizer)
+    journal = Journal(folder / f"{plan.name}.jsonl", spent_s)
     bar = tqdm(range(start, plan.steps), desc=plan.name, initial=start, total=plan.steps)
     for i in bar:
         for group, scale in zip(optimizer.param_groups, scales, strict=True):
@@ -147,7 +154,8 @@ def train(
             row = journal.write(done, _score(model, evaluate) if due else {})
             bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k != "cpu_s"})
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save_atomically(state | {"step": done, "plan": asdict(plan)}, path)
+            facts = {"step": done, "cpu_s": journal.cpu_s, "plan": asdict(plan)}
+            save_atomically(state | facts, path)
 
 
 def _score(model: nn.Module, evaluate: Callable[[], dict[str, float]] | None) -> dict[str, float]:

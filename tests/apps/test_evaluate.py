@@ -73,6 +73,7 @@ def test_without_a_reference_nothing_is_compared(bundle, questions, capsys):
         (["--against", "{tmp}"], "asked"),  # neither a bundle nor a checkpoint
         (["--json", "{tmp}"], "cannot be written"),
         (["--html", "{tmp}/a/b.html"], "cannot be written"),
+        (["--svg", "{tmp}/bundle/manifest.json"], "cannot be written"),
     ],
 )
 def test_mistakes_are_explained_before_the_work(argv, said, bundle, questions, tmp_path, capsys):

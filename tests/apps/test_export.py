@@ -133,5 +133,5 @@ def test_a_missing_tool_is_named_with_its_extra():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "antiphon: exporting needs torch; install the tools: pip install 'antiphon[export]'\n"
+        "antiphon: exporting needs torch; install it: pip install 'antiphon[export]'\n"
     )

@@ -1,14 +1,18 @@
-"""At real size, every published tensor is needed, and any that is wrong is named."""
+"""Every published tensor is needed and read, and any that is wrong is named."""
+
+from collections import Counter
 
 import lookalike
 import pytest
 
-from antiphon.export.checkpoint import check_tensors, expected_shapes
+from antiphon.export.checkpoint import Checkpoint, check_tensors, expected_shapes
+from antiphon.export.pipeline import export
 from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from antiphon.export.tensor_files import OpenFile, Stored, TensorFile
 from antiphon.export.tensor_sizes import flow_config, hift_config
 from antiphon.runtime.errors import CorruptFile
-from benchmarks.layout import CENSUS, REAL
+from benchmarks.layout import CENSUS, REAL, SMALL, Sizes
+from benchmarks.lookalike import make
 
 CONFIGS = {
     "lm": LMConfig.from_json(REAL.lm_config()),
@@ -50,6 +54,28 @@ def test_every_name_is_used_once_and_none_is_missing(key, stored, some_file):
     file = TensorFile(some_file.path, stored(key))
     check_tensors(key, file, CONFIGS[key])
     assert expected_shapes(CONFIGS[key]) == file.shapes == lookalike.census(key)
+
+
+def test_an_export_reads_every_name_once_and_no_other(tmp_path, monkeypatch):
+    make(tmp_path / "in", Sizes(SMALL), voice=True)  # narrow, but with every published name
+    rows_read, read, read_rows = Counter(), Checkpoint.read, Checkpoint.read_rows
+
+    def counted(self, key, name):
+        rows_read[key, name] += (*self.shapes(key)[name], 1)[0]
+        return read(self, key, name)
+
+    def counted_rows(self, key, name, start, stop):
+        rows_read[key, name] += stop - start
+        return read_rows(self, key, name, start, stop)
+
+    monkeypatch.setattr(Checkpoint, "read", counted)
+    monkeypatch.setattr(Checkpoint, "read_rows", counted_rows)
+    export(tmp_path / "in", tmp_path / "out", noise_frames=200, parity=False)
+    census = {
+        (key, name): shape for key in CONFIGS for name, shape in Sizes(SMALL).census(key).items()
+    }
+    assert {name for _, name in census} == {name for key in CONFIGS for name in REAL.census(key)}
+    assert rows_read == {name: (*shape, 1)[0] for name, shape in census.items()}
 
 
 def test_sizes_of_the_codec_come_from_the_shapes(stored, some_file):

@@ -166,23 +166,18 @@ def test_size_is_the_length_of_one_axis(tmp_path):
     assert Engine.load(g.path).run({"x": normal(1, 7, 12)})[size].tolist() == [7]
 
 
-def test_norms_and_convolutions(tmp_path):
+def test_norms(tmp_path):
     g = GraphBuilder(tmp_path / "g.onnx")
     x = g.input("x", np.float32, [1, "S", 8])
-    w, b, kernel = normal(8), normal(8), normal(4, 8, 3)
+    w, b = normal(8), normal(8)
     layer, rms = g.layer_norm(x, "ln", w, b), g.rms_norm(x, "rms", w, 1e-6)
-    conv = g.conv1d(g.transpose(x, 0, 2, 1), "conv", kernel, normal(4) * 0, strides=[2])
-    up = g.conv_transpose1d(conv, "up", normal(4, 2, 4) * 0 + 1, None, strides=[2])
     value = normal(1, 9, 8)
-    got = computed(g, dict.fromkeys((layer, rms, conv, up), np.float32), {"x": value})
+    got = computed(g, dict.fromkeys((layer, rms), np.float32), {"x": value})
     centred = value - value.mean(-1, keepdims=True)
     exact = centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-5) * w + b
     np.testing.assert_allclose(got[0], exact, atol=1e-5)
     exact = value / np.sqrt(np.square(value).mean(-1, keepdims=True) + 1e-6) * w
     np.testing.assert_allclose(got[1], exact, atol=1e-5)
-    exact = [np.tensordot(kernel, value[0, i : i + 3].T, 2) for i in (0, 2, 4, 6)]
-    np.testing.assert_allclose(got[2][0], np.transpose(exact), atol=1e-4)
-    assert got[3].shape == (1, 2, 10)
 
 
 def test_attention_writes_its_cache_in_place(tmp_path, capfd):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_checkpoint import LM
 
 from antiphon.export.lm_graph import build_branch, build_trunk
-from antiphon.export.reference.config import LMConfig
 from antiphon.export.reference.lm import MossSpeechLM, rotary
 from antiphon.quant.blocks import dequantize
 from antiphon.quant.recipe import METHODS, plain
@@ -19,21 +19,6 @@ from antiphon.quant.schemes import FP32, INT4_B32, INT8
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.kv_ring import KVRing
 
-PAD = 95
-CONFIG = LMConfig(
-    vocab_size=96,
-    audio_vocab_size=48,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=3,
-    num_shared_layers=2,
-    num_modality_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    rope_theta=1e6,
-    modality_pad_token_id=PAD,
-)
 ROWS = 70
 
 
@@ -45,7 +30,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def reference():
     torch.manual_seed(1)
-    return MossSpeechLM(CONFIG).eval().requires_grad_(False)
+    return MossSpeechLM(LM).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +38,7 @@ def grid():
     """Half text rows, half spoken rows [1, T, 2]."""
     generator = torch.Generator().manual_seed(2)
     rows = torch.randint(0, 48, (1, ROWS, 2), generator=generator)
-    rows[:, ROWS // 2 :, 0] = PAD
+    rows[:, ROWS // 2 :, 0] = LM.modality_pad_token_id
     return rows
 
 
@@ -61,9 +46,9 @@ def export(model, scheme, folder):
     """The three engines, quantized products computed exactly."""
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     paths = [
-        build_trunk(CONFIG, weights.__getitem__, scheme, folder / "trunk.onnx"),
-        build_branch(CONFIG, "audio", weights.__getitem__, scheme, folder / "speech_branch.onnx"),
-        build_branch(CONFIG, "text", weights.__getitem__, scheme, folder / "text_branch.onnx"),
+        build_trunk(LM, weights.__getitem__, scheme, folder / "trunk.onnx"),
+        build_branch(LM, "audio", weights.__getitem__, scheme, folder / "speech_branch.onnx"),
+        build_branch(LM, "text", weights.__getitem__, scheme, folder / "text_branch.onnx"),
     ]
     return {path.stem: Engine.load(path, exact=True) for path in paths}
 
@@ -81,8 +66,8 @@ def run(engine, rows, ring, cuts):
     for size in cuts:
         for count, _ in ring.plan(size):
             positions = torch.arange(start, start + count)
-            rope = rotary(positions, CONFIG.head_dim, CONFIG.rope_theta, torch.float32)
-            cos, sin = (row[None, :, : CONFIG.head_dim // 2].numpy() for row in rope)
+            rope = rotary(positions, LM.head_dim, LM.rope_theta, torch.float32)
+            cos, sin = (row[None, :, : LM.head_dim // 2].numpy() for row in rope)
             feeds = {name: rows[:, start : start + count], "cos": cos, "sin": sin}
             outputs = engine.run(feeds | ring.feeds(start, count), [ring])
             found.append(outputs[answer])
@@ -124,7 +109,7 @@ def test_branches_equal_the_reference_for_any_cut(engines, reference, grid, cuts
 
 def masked(block, x, visible):
     """A block of the reference with a given mask [T, T], True where visible."""
-    rope = rotary(torch.arange(x.shape[1]), CONFIG.head_dim, CONFIG.rope_theta, x.dtype)
+    rope = rotary(torch.arange(x.shape[1]), LM.head_dim, LM.rope_theta, x.dtype)
     for layer in block.layers:
         a, h = layer.self_attn, layer.input_layernorm(x)
         q, k, v = (p(h).unflatten(-1, (-1, 16)) for p in (a.q_proj, a.k_proj, a.v_proj))
@@ -153,7 +138,7 @@ def test_a_wrapped_ring_equals_a_window(engines, reference, grid, cuts, pinned):
 def test_quantized_engines_equal_the_reference_with_rounded_weights(
     reference, grid, scheme, tmp_path
 ):
-    rounded = MossSpeechLM(CONFIG).eval().requires_grad_(False)
+    rounded = MossSpeechLM(LM).eval().requires_grad_(False)
     state = reference.state_dict()
     for name, weight in state.items():
         if "proj" in name or "head" in name:
@@ -200,6 +185,6 @@ def test_weights_are_streamed(reference, tmp_path):
         return array
 
     for scheme in (FP32, INT8):
-        build_trunk(CONFIG, read, scheme, tmp_path / "trunk.onnx")
-        build_branch(CONFIG, "text", read, scheme, tmp_path / "text_branch.onnx")
+        build_trunk(LM, read, scheme, tmp_path / "trunk.onnx")
+        build_branch(LM, "text", read, scheme, tmp_path / "text_branch.onnx")
     assert len(handed_out) == 2 * 35

@@ -4,14 +4,14 @@ Widths are reduced; vocabularies, chunk, steps and layer counts are the publishe
 full width, for the codec, is `-m slow`.
 """
 
-import json
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from published import IDS, TOKENS
+from published import NARROW_LM as LM
 from stock import qwen3
 from tiny_voice import read
 
@@ -19,7 +19,7 @@ from antiphon.export.encoder_graph import build_encoder
 from antiphon.export.flow_encoder_graph import build_flow_encoder
 from antiphon.export.flow_step_graph import build_flow_step
 from antiphon.export.lm_graph import build_branch, build_trunk
-from antiphon.export.reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
+from antiphon.export.reference.config import FlowConfig, HiftConfig, TokenizerConfig
 from antiphon.export.reference.flow import Flow, start_noise
 from antiphon.export.reference.hift import Hift
 from antiphon.export.reference.lm import MossSpeechLM
@@ -33,33 +33,10 @@ from antiphon.runtime.embeddings import Embeddings, Table
 from antiphon.runtime.flow import FlowDecoder
 from antiphon.runtime.kv_ring import KVRing
 from antiphon.runtime.lm import LanguageModel
-from antiphon.runtime.manifest import EncoderSizes, FlowSizes, LMSizes, SpecialTokens
+from antiphon.runtime.manifest import EncoderSizes, FlowSizes, LMSizes
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
 from antiphon.runtime.prompt import Grid as Rows
 
-LM = LMConfig(
-    vocab_size=151680,
-    audio_vocab_size=16512,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=36,
-    num_shared_layers=32,
-    num_modality_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    rope_theta=1e6,
-)
-TOKENS = SpecialTokens(
-    endoftext=151643,
-    im_start=151644,
-    im_end=151645,
-    sosp=151646,
-    modality_pad=151667,
-    eosp=16384,
-    audio_pad=512,
-)
-IDS = json.loads((Path(__file__).parents[1] / "golden" / "qwen3-ids.json").read_text("utf-8"))
 PROMPT = PromptBuilder(TOKENS, IDS["templates"].__getitem__, IDS["content"].__getitem__)
 WITHIN = 1e-4
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tiny_checkpoint import make_checkpoint
+from tiny_checkpoint import SPECIAL, make_checkpoint, save_tokenizer
 
 from antiphon.export import budget, engines, parity, pipeline, writer
 from antiphon.export.budget import bundle_bytes, parity_bytes
@@ -30,6 +30,7 @@ from antiphon.runtime.lm import LanguageModel
 from antiphon.runtime.manifest import ENGINES
 from antiphon.runtime.vocoder import Vocoder
 from antiphon.runtime.voice import SpeechDecoder
+from benchmarks.lookalike import Numbers, write_speaker
 
 NOISE = 200
 LM_JSON = "MOSS-Speech/config.json"
@@ -304,7 +305,7 @@ def test_a_file_in_the_way_is_left_alone(checkpoint, tmp_path):
 def test_a_full_disk_is_noticed_before_anything_is_written(checkpoint, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage(1, 1, 1000))
-    with pytest.raises(CapacityError, match=r"0\.0 GB free, the bundle needs up to"):
+    with pytest.raises(CapacityError, match=r"0 MB free, the bundle needs up to \d+ MB more; make"):
         export(checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -354,6 +355,15 @@ def damage_voice(folder, **members):
     np.savez(path, **kept | members)
 
 
+def fixed_speaker(folder):
+    """A speaker encoder that hears two seconds and nothing else."""
+    path = folder / "MOSS-Speech-Codec" / "flow" / "campplus.onnx"
+    write_speaker(path, 4, Numbers())
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 200
+    onnx.save(model, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -361,6 +371,19 @@ def damage_voice(folder, **members):
         (lambda f: edit_json(f / LM_JSON, sampling={"top_k": 0}), "top_k >= 1"),
         (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "end of speech is 31"),
         (lambda f: (f / "MOSS-Speech" / "tokenizer.json").unlink(), r"tokenizer\.json: missing"),
+        (
+            lambda f: edit_json(f / "MOSS-Speech" / "tokenizer.json", model={"type": "BPE"}),
+            r"tokenizer\.json: not a tokenizer .*; download it again",
+        ),
+        (
+            lambda f: save_tokenizer(f / "MOSS-Speech" / "tokenizer.json", 90, SPECIAL.values()),
+            "has id 93, but sosp_token_id of config.json is 94; the two files belong to different",
+        ),
+        (
+            lambda f: save_tokenizer(f / "MOSS-Speech" / "tokenizer.json", 91, SPECIAL.values(), 7),
+            r"tokenizer\.json: knows 102 tokens, vocab_size of config\.json is 96; ",
+        ),
+        (fixed_speaker, r"campplus\.onnx: float32\[1, 200, 80\], .* is it the published"),
         (lambda f: (f / "voices/anna.npz").rename(f / "voices/Anna B.npz"), "'Anna B' cannot name"),
         (lambda f: (f / "voices/anna.npz").rename(f / f"voices/{'a' * 97}.npz"), "cannot name"),
         (lambda f: damage_voice(f, speaker=np.ones(3)), r"anna\.npz: not a voice.*enrol it again"),

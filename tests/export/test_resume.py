@@ -217,5 +217,5 @@ def test_the_number_of_threads_changes_no_byte(checkpoint, straight, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(checkpoint, tmp_path):
     Path(tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(BundleError, match=r"out\.partial: Not a directory, .*; choose another"):
         run(checkpoint, tmp_path / "file" / "out")

@@ -97,7 +97,7 @@ def test_room_is_what_the_disk_says(tmp_path):
     writer.check_room(tmp_path, 0)
     writer.check_room(tmp_path, -5)
     with pytest.raises(
-        CapacityError, match=r"GB free, the bundle needs up to 1000000000\.0 GB more"
+        CapacityError, match="MB free, the bundle needs up to 1,000,000,000,000 MB more"
     ):
         writer.check_room(tmp_path, 10**18)
 

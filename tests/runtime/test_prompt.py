@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from published import IDS, TOKENS
 
 from antiphon.runtime.errors import ConfigError
-from antiphon.runtime.manifest import SpecialTokens
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
 
-TOKENS = SpecialTokens(
-    endoftext=151643,
-    im_start=151644,
-    im_end=151645,
-    sosp=151646,
-    modality_pad=151667,
-    eosp=16384,
-    audio_pad=512,
-)
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "qwen3-ids.json").read_text("utf-8"))
 # what the contract states in B.1 and B.3, typed from it
 SPOKEN_SYSTEM = (
     "You are a helpful voice assistant. Answer the user's questions with spoken responses."
@@ -53,7 +40,7 @@ CONTRACT = {
 @pytest.fixture
 def prompt() -> PromptBuilder:
     """With the real ids; a piece that nobody wrote down is a piece that training never saw."""
-    return PromptBuilder(TOKENS, GOLDEN["templates"].__getitem__, GOLDEN["content"].__getitem__)
+    return PromptBuilder(TOKENS, IDS["templates"].__getitem__, IDS["content"].__getitem__)
 
 
 def text(*ids: int) -> list[list[int]]:
@@ -72,7 +59,7 @@ ASSISTANT = text(151644, 77091, 198)
 
 
 def test_golden_ids_are_the_contracts() -> None:
-    known = GOLDEN["content"] | GOLDEN["templates"]
+    known = IDS["content"] | IDS["templates"]
     assert {piece: tuple(known[piece]) for piece in CONTRACT} == CONTRACT
     assert (SPOKEN_PROMPT, TEXT_PROMPT) == (SPOKEN_SYSTEM, TEXT_SYSTEM)
 

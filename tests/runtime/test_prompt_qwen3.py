@@ -8,32 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import make
+from golden import make, qwen3_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from published import NARROW_LM
 
 from antiphon.export.checkpoint_facts import special_ids
-from antiphon.export.reference.config import LMConfig
 from antiphon.runtime.errors import CorruptFile
 from antiphon.runtime.manifest import SpecialTokens
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
 from antiphon.runtime.text import TextStream, TextTokenizer
-from benchmarks import qwen3_tokenizer
 
 FOLDER = Path(__file__).parents[2] / "build" / "qwen3-tokenizer"
-LM = LMConfig(  # contract A.1, as far as ids go
-    vocab_size=151680,
-    audio_vocab_size=16512,
-    hidden_size=64,
-    intermediate_size=64,
-    num_hidden_layers=36,
-    num_shared_layers=32,
-    num_modality_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    rope_theta=1e6,
-)
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<think>"]
 SPECIAL += ["</think>", "<tool_call>", "<|fim_pad|>", "<|vision_start|>"]
 
@@ -54,7 +40,7 @@ def tokenizer(tokenizer_json: Path) -> TextTokenizer:
 @pytest.fixture(scope="module")
 def tokens(tokenizer_json: Path) -> SpecialTokens:
     """As export finds them."""
-    return special_ids(tokenizer_json, LM)
+    return special_ids(tokenizer_json, NARROW_LM)
 
 
 def test_the_golden_ids_are_the_tokenizers(tokenizer: TextTokenizer) -> None:

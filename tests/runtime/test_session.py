@@ -357,14 +357,19 @@ def test_running_a_prepared_reply_commits_it(bundle):
     assert len(ring) == len(reply.pcm) > 0
 
 
+def prepared(session, jobs):
+    """What has become of a reply `jobs` jobs after the first pause of a question."""
+    session.reset()
+    session.listen(question())
+    session.end_turn(commit=False)
+    for _ in range(jobs):
+        session.step()
+    return session.reply
+
+
 @pytest.mark.parametrize("jobs", [0, 60])
 def test_a_second_pause_changes_nothing(spoken, jobs):
-    spoken.reset()
-    spoken.listen(question())
-    spoken.end_turn(commit=False)
-    for _ in range(jobs):
-        spoken.step()
-    reply, state = spoken.reply, spoken.state
+    reply, state = prepared(spoken, jobs), spoken.state
     spoken.end_turn(commit=False)
     assert (spoken.reply, spoken.state) == (reply, state)
     spoken.end_turn()
@@ -392,12 +397,7 @@ def test_only_a_turn_being_given_can_be_paused(written):
 
 @pytest.mark.parametrize("jobs", [9, 60])
 def test_a_reply_taken_back_is_over(spoken, jobs):
-    spoken.reset()
-    spoken.listen(question())
-    spoken.end_turn(commit=False)
-    for _ in range(jobs):
-        spoken.step()
-    reply = spoken.reply
+    reply = prepared(spoken, jobs)
     spoken.listen(question())
     assert (reply.ending, reply.finished, reply.heard_codes) == (Ending.CANCELLED, True, 0)
 
@@ -406,12 +406,7 @@ def test_a_reply_taken_back_is_over(spoken, jobs):
 @pytest.mark.parametrize("jobs", [9, 60])
 def test_a_prepared_reply_that_is_cancelled_never_happened(bundle, spoken, written, answer, jobs):
     session = spoken if answer == "speech" else written
-    session.reset()
-    session.listen(question())
-    session.end_turn(commit=False)
-    for _ in range(jobs):
-        session.step()
-    reply = session.reply
+    reply = prepared(session, jobs)
     assert reply.codes or reply.text
     session.cancel()
     session.step()

@@ -1,9 +1,11 @@
-"""What `antiphon export` says on stderr: a bar with the time left, or plain lines."""
+"""What long work says on stderr: a bar with the time left, or plain lines."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 _WIDTH = 24  # of the bar
@@ -36,7 +38,7 @@ class Lines:
 
 
 class Bar(Lines):
-    """For a terminal: the same lines, and under them how far the whole export is.
+    """For a terminal: the same lines, and under them how far the whole work is.
 
     The time left is what the rest of the weights will take at the pace so far.
     """
@@ -77,3 +79,13 @@ class Bar(Lines):
 
     def _say(self, text: str) -> None:
         super()._say(f"{_CLEAR}{text}")
+
+
+@contextmanager
+def progress() -> Iterator[Lines]:
+    """On stderr while the block runs: a bar if it is a terminal, else lines."""
+    shown = Bar(sys.stderr) if sys.stderr.isatty() else Lines(sys.stderr)
+    try:
+        yield shown
+    finally:
+        shown.close()

