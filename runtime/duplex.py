@@ -250,11 +250,9 @@ class DuplexSession:
         self._taken = max(self._taken, onset - round(before_ms * RATE_HZ / 1000))
 
     def _listen(self) -> None:
-        """The turn gets what was heard since it last got something, but little silence."""
-        silent_ms = max(0.0, self._taker.silence_ms - self._taker.config.tail_ms)
-        end = max(self._taken, self._now - round(silent_ms * RATE_HZ / 1000))
-        self.session.listen(self._raw.read(self._taken, end))
-        self._taken = end
+        """The turn gets what was heard since it last got something."""
+        self.session.listen(self._raw.read(self._taken, self._now))
+        self._taken = max(self._taken, self._now)
 
     def _drop(self, reason: str) -> None:
         """There will be no reply to the last turn."""

@@ -26,16 +26,15 @@ class TurnConfig:
 
     The detector finds speech 30 ms after it starts (median) and silence 80 ms after it ends.
 
-    Of a pause the model hears the beginning and the end, a quarter of a second in all, however
-    long it was: longer pauses say nothing that the words do not, and a model that was trained on
+    Of a pause the model hears `pause_ms` at the beginning and `rejoin_ms` at the end, however long
+    it was: longer pauses say nothing that the words do not, and a model that was trained on
     sentences without pauses misunderstands them.
     """
 
     speech_threshold: float = 0.5  # probability; speech begins at or above it
     silence_threshold: float = 0.35  # probability; speech goes on at or above it
     onset_ms: float = 64.0  # of speech before anything is made of it
-    preroll_ms: float = 300.0  # before the onset that belong to the turn
-    tail_ms: float = 32.0  # of the silence after speech that belong to the turn
+    preroll_ms: float = 150.0  # before the onset that belong to the turn
     rejoin_ms: float = 150.0  # before speech that goes on after a pause that belong to it
     pause_ms: float = 200.0  # of silence after which a reply is prepared
     endpoint_ms: float = 900.0  # of silence that ends the turn
@@ -125,11 +124,6 @@ class TurnTaker:
         if self.phase is Phase.SPEECH:
             return self._speech()
         return self._pause() if self.phase is Phase.PAUSE else self._interruption()
-
-    @property
-    def silence_ms(self) -> float:
-        """Silence since the last speech of the user's turn; 0 while the user speaks."""
-        return self._silent * self._window_ms if self.phase in (Phase.SPEECH, Phase.PAUSE) else 0.0
 
     def give_up(self) -> None:
         """The turn cannot be taken; the user is not listened to before the next silence."""

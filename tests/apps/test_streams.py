@@ -126,6 +126,16 @@ def test_a_loudspeaker_plays_the_queue_itself(sd):
     assert not speaker.playing
 
 
+def test_a_reply_that_was_dropped_leaves_no_gap(sd):
+    speaker = Loudspeaker(24000)
+    stream = plug(sd, speaker)
+    speaker.write(ramp(1, 300))
+    speaker.expecting = True
+    speaker.flush()
+    assert not play(stream, 2).any()
+    assert speaker.underruns == 0
+
+
 def test_what_was_played_is_kept_for_the_echo_canceller(sd):
     speaker = Loudspeaker(24000)
     stream = plug(sd, speaker)

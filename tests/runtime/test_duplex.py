@@ -18,12 +18,19 @@ from spoken import question, silence
 from antiphon.runtime.duplex import DuplexSession
 from antiphon.runtime.duplex_event import Activity, Kind
 from antiphon.runtime.errors import AudioError
+from antiphon.runtime.playback import Playback
 from antiphon.runtime.reply import Ending
 from antiphon.runtime.turn_taking import TurnConfig
 from benchmarks.room import Room
 
 EXCHANGE = [Kind.SPEECH_START, Kind.PAUSE, Kind.ENDPOINT, Kind.REPLY_BEGAN, Kind.REPLY_ENDED]
 PAD = 260
+
+
+def test_the_playback_given_is_the_one_used(random_bundle):
+    playback = Playback(4800)
+    assert len(playback) == 0  # an empty queue is one nevertheless
+    assert DuplexSession(random_bundle, playback=playback).playback is playback
 
 
 def test_a_question_is_answered(random_bundle):
