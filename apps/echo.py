@@ -4,7 +4,9 @@
     microphone callback  --> Microphone -> near block of 10 ms --> Cleaner --> clean block
 
 One far block goes with each near block. AEC3 finds the delay between them by itself, as long as
-the sound was in the reference before it is in the microphone: so the reference must not lag.
+the sound was in the reference before it is in the microphone, but whenever that delay changes it
+needs a moment, in which echo gets through. So the reference lags a little from the start, and a
+block that comes too late is left out: the next ones must not move.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from .streams import Playout
 
 Pcm = NDArray[np.float32]
 
-WINDOW_BLOCKS = 100  # in which the reference must run dry once: 1 s
-SLACK_BLOCKS = 3  # that may always be left over: the callbacks come in any order, and not evenly
+LAG_BLOCKS = 3  # 30 ms: less than any loudspeaker and microphone take; callbacks come unevenly
+WINDOW_BLOCKS = 100  # in which the reference must once lag no more than that: 1 s
+LATE_BLOCKS = 20  # a block missing for longer was never played: 200 ms
 
 
 class Reference:
@@ -33,13 +36,15 @@ class Reference:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._silence: Pcm = np.zeros(rate_hz // 100, np.float32)
-        self._reader: BlockReader | None = None
-        self._left: deque[int] = deque(maxlen=WINDOW_BLOCKS)  # blocks, after each one taken
+        self.connect(None)
 
     def connect(self, playout: Playout | None) -> None:
         """The loudspeaker or the microphone is another one: keep step anew, from now on."""
-        self._reader = None
-        self._left.clear()
+        self._reader: BlockReader | None = None
+        self._left: deque[int] = deque(maxlen=WINDOW_BLOCKS)  # blocks, after each one taken
+        self._lag = 0  # blocks of silence that went before the first one
+        self._missing = 0  # blocks that silence stood in for
+        self._since = 0  # blocks taken since then
         if playout is not None:
             self._reader = BlockReader(playout.reference, playout.port.rate_hz, self._rate_hz)
             self._reader.skip()
@@ -52,14 +57,24 @@ class Reference:
         if (reader := self._reader) is None:
             return self._silence
         reader.pull()
+        if len(reader) and self._lag < LAG_BLOCKS:
+            self._lag += 1
+            return self._silence
+        late = min(self._missing, max(0, len(reader) - 1 - near_waiting))
+        reader.drop(late)
+        self._missing -= late
         if not len(reader):
+            self._missing, self._since = self._missing + 1, 0
             self._left.append(0)
             return self._silence
         block = reader.take()
+        self._since += 1
+        if self._since > LATE_BLOCKS:
+            self._missing = 0
         self._left.append(max(0, len(reader) - near_waiting))
-        lag = min(self._left)
-        if len(self._left) == WINDOW_BLOCKS and lag > SLACK_BLOCKS:
-            reader.drop(lag - SLACK_BLOCKS)
+        ahead = min(self._left) - LAG_BLOCKS
+        if len(self._left) == WINDOW_BLOCKS and ahead > 1:
+            reader.drop(ahead)
             self._left.clear()
         return block
 

@@ -30,6 +30,7 @@ PATIENCE_S = 15.0  # for the end of an exchange
 COUGH_S = 0.15
 MOST_GROWTH_BYTES = 1 << 20
 WARM_UP = 0.1  # of the time
+LEAST_MINUTES = 30.0  # whose tenth is long enough to judge memory
 STYLES = ("plain", "plain", "pause", "cough", "interruption")
 
 
@@ -86,14 +87,15 @@ def soak(talk: TalkProcess, questions: list[Question], minutes: float) -> Tally:
     return tally
 
 
-def verdict(talk: TalkProcess, tally: Tally) -> dict[str, Any]:
+def verdict(talk: TalkProcess, tally: Tally, minutes: float) -> dict[str, Any]:
     """Plain numbers, and whether they are as they should be."""
     last = talk.turns(last=1)[-1]
     lost = {name: count - tally.faults.get(name, 0) for name, count in last["faults"].items()}
     edge = max(1, len(tally.rss_bytes) // 10)
     growth = int(np.median(tally.rss_bytes[-edge:]) - np.median(tally.rss_bytes[:edge]))
     wraps = last["rows"] / CAPACITY_ROWS
-    held = not tally.stuck and lost["underruns"] == 0 and growth <= MOST_GROWTH_BYTES and wraps > 2
+    grown = minutes >= LEAST_MINUTES and growth > MOST_GROWTH_BYTES
+    held = not tally.stuck and lost["underruns"] == 0 and not grown and wraps > 2
     return {
         "exchanges": tally.asked,
         "stuck": tally.stuck,
@@ -117,7 +119,8 @@ def main() -> None:
     room.check()
     questions = load(args.bundle, args.work.expanduser(), 40)
     with TalkProcess(args.bundle, ["--capacity-rows", str(CAPACITY_ROWS)]) as talk:
-        result = {"minutes": args.minutes} | verdict(talk, soak(talk, questions, args.minutes))
+        tally = soak(talk, questions, args.minutes)
+        result = {"minutes": args.minutes} | verdict(talk, tally, args.minutes)
     print(json.dumps(result))
     if args.json:
         machine.save("soak", result, args.json)

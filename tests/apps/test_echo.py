@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from antiphon.apps.devices import Port
-from antiphon.apps.echo import SLACK_BLOCKS, WINDOW_BLOCKS, Cleaner, Reference
+from antiphon.apps.echo import LAG_BLOCKS, WINDOW_BLOCKS, Cleaner, Reference
 from antiphon.apps.streams import Playout
 from antiphon.runtime.errors import AudioDeviceError
 from antiphon.runtime.playback import Playback
@@ -82,28 +82,46 @@ class Pair:
             self.playout.stream.deliver(np.zeros(self.port.block))
 
 
-def test_the_reference_keeps_step(sd):
-    pair = Pair(sd)
-    for block in range(50):
-        pair.play()
-        np.testing.assert_allclose(pair.reference.take(0)[0], (240 * block + 1) / 24000)
+def number(block):
+    """Which block of the ramp it is; None for silence."""
+    return round((24000 * float(block[0]) - 1) / 240) if block.any() else None
+
+
+STALL = dict.fromkeys(range(30, 35), 0)  # blocks played at these times
+
+
+@pytest.mark.parametrize("played", ["steadily", "late", "never"])
+def test_the_reference_keeps_step(played, sd):
+    pair, numbers = Pair(sd), []
+    counts = {"steadily": {}, "late": STALL | {34: 5}, "never": STALL}[played]
+    for time in range(60):
+        pair.play(counts.get(time, 1))
+        numbers.append(number(pair.reference.take(0)))
+    lag, steady = [None] * LAG_BLOCKS, list(range(60))
+    assert numbers[:33] == (lag + steady)[:33]  # what waits is used up first
+    if played == "never":  # what follows is heard later as well
+        assert numbers[33:] == [None, None, *steady[30:55]]
+    else:
+        missing = {"steadily": [], "late": [33]}[played]
+        expected = (lag + steady)[:60]
+        assert numbers == [None if b in missing else e for b, e in enumerate(expected)]
 
 
 def test_a_late_reader_loses_no_step(sd):
     pair = Pair(sd)
     pair.play(30)
-    blocks = [pair.reference.take(29 - i)[0] for i in range(30)]
-    np.testing.assert_allclose(np.diff(blocks), 0.01, atol=1e-5)
+    blocks = [number(pair.reference.take(29 - i)) for i in range(30)]
+    assert blocks == [None] * LAG_BLOCKS + list(range(30 - LAG_BLOCKS))
 
 
 def test_a_reference_that_lags_catches_up(sd):
     pair = Pair(sd)
-    pair.play(8)  # more than the microphone has heard
+    pair.play(8)  # more than the microphone has heard, and than it may lag
     for _ in range(2 * WINDOW_BLOCKS):
         pair.play()
         last = pair.reference.take(0)
     newest = (8 + 2 * WINDOW_BLOCKS - 1) * 240
-    assert newest - 24000 * last[0] <= (SLACK_BLOCKS + 1) * 240
+    assert newest - 24000 * last[0] <= (LAG_BLOCKS + 2) * 240
 
 
 def test_what_is_missing_is_silence(sd):
@@ -111,8 +129,9 @@ def test_what_is_missing_is_silence(sd):
     assert not reference.take(0).any()
     pair = Pair(sd)
     assert not pair.reference.take(0).any()
-    pair.play()
-    assert pair.reference.take(0).any()
+    pair.play(LAG_BLOCKS + 1)
+    blocks = [pair.reference.take(0).any() for _ in range(LAG_BLOCKS + 2)]
+    assert blocks == [False] * LAG_BLOCKS + [True, True]
 
 
 def test_what_was_played_before_the_connection_is_not_the_reference(sd):
@@ -120,4 +139,5 @@ def test_what_was_played_before_the_connection_is_not_the_reference(sd):
     pair.play(10)
     pair.reference.connect(pair.playout)
     pair.play(2)
-    assert 24000 * pair.reference.take(0)[120] == pytest.approx(10 * 240 + 120, abs=20)
+    blocks = [pair.reference.take(0) for _ in range(LAG_BLOCKS + 1)]
+    assert 24000 * blocks[-1][120] == pytest.approx(10 * 240 + 120, abs=20)
