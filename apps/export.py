@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
                 progress=shown,
                 weights=args.weights,
                 statistics=args.statistics,
+                kv=args.kv,
                 target=args.target,
                 voices=voice.recordings(_voices(args.voice)),
                 noise_frames=args.noise_frames,

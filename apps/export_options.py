@@ -12,19 +12,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What is read, what is made of it, and how."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder to read")
     parser.add_argument("output", type=Path, metavar="BUNDLE", help="folder to make")
-    parser.add_argument(
-        "--weights",
-        default="int8",
-        metavar="RECIPE",
-        help="how weights are stored: int8, int4, int4-quality, fp8, fp16, fp32, a scheme such as "
-        "int4_b64, or a file NAME.toml of rules (default: int8)",
-    )
-    parser.add_argument(
-        "--statistics",
-        type=Path,
-        metavar="DIR",
-        help="of `antiphon calibrate`; rules with gptq or awq, as in int4-quality, need them",
-    )
+    _add_storage(parser)
     parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--voice",
@@ -43,6 +31,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the longest voice prompt and reply, 50 frames a second (default: 15000)",
     )
     _add_work(parser)
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        default="int8",
+        metavar="RECIPE",
+        help="how weights are stored: int8, int4, int4-quality, fp8, fp16, fp32, a scheme such as "
+        "int4_b64, or a file NAME.toml of rules (default: int8)",
+    )
+    parser.add_argument(
+        "--statistics",
+        type=Path,
+        metavar="DIR",
+        help="of `antiphon calibrate`; rules with gptq or awq, as in int4-quality, and --kv int8 "
+        "need them",
+    )
+    parser.add_argument(
+        "--kv",
+        choices=("float32", "int8"),
+        default="float32",
+        help="how a conversation keeps keys and values; int8 takes a quarter of the memory, and "
+        "--statistics",
+    )
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,11 @@ import argparse
 import json
 from dataclasses import asdict
 
+import numpy as np
+
 from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.manifest import EngineEntry, Manifest
+from antiphon.runtime.tensors import TensorSpec
 
 from .questions import FOLDER as QUESTIONS
 from .text_table import columns
@@ -44,6 +47,7 @@ def _lines(bundle: Bundle) -> list[str]:
         "layers": f"{lm.shared_layers} shared, {lm.modality_layers} for speech, "
         f"{lm.modality_layers} for text; width {lm.hidden_size}",
         "context": f"{lm.context_rows} rows; one second of speech takes {codes_per_s:g}",
+        "memory": f"{_row_bytes(m)} bytes a row, keys and values in {_kept(m)}",
         "voices": ", ".join(m.voices),
         "sampling": ", ".join(f"{k} {v}" for k, v in asdict(m.sampling).items()),
         "spoken": f'prompt "{m.prompts.spoken}"',
@@ -57,6 +61,21 @@ def _lines(bundle: Bundle) -> list[str]:
     if m.sources:
         lines += ["", "made from", *columns([*m.sources.items()])]
     return [*lines, "", *_engine_lines(m)]
+
+
+def _caches(manifest: Manifest) -> list[TensorSpec]:
+    """What the language model remembers in: [1, G, C, D] each."""
+    engines = (manifest.engines[name] for name in ("trunk", "speech_branch", "text_branch"))
+    return [s for e in engines for s in e.inputs if s.name.startswith(("key_", "value_"))]
+
+
+def _row_bytes(manifest: Manifest) -> int:
+    values = manifest.lm.kv_heads * manifest.lm.head_dim
+    return sum(values * np.dtype(spec.dtype).itemsize for spec in _caches(manifest))
+
+
+def _kept(manifest: Manifest) -> str:
+    return "+".join(sorted({spec.dtype for spec in _caches(manifest)}))
 
 
 def _engine_lines(manifest: Manifest) -> list[str]:

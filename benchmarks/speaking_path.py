@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.export.lm_graph import build_branch, build_trunk
+from antiphon.export.lm_graph import Writing, build_branch, build_trunk
 from antiphon.export.reference.config import LMConfig
+from antiphon.quant import kv_cache
 from antiphon.quant.recipe import load_recipe
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.kv_ring import KVRing
@@ -22,6 +23,7 @@ from .layout import Sizes
 from .lookalike import Numbers
 
 TRUNK, BRANCH = "trunk", "speech_branch"
+_LARGEST = 6.0  # of keys and values, for the scales of int8 caches; random ones are mostly below 4
 
 
 def sizes_of(layers: int) -> Sizes:
@@ -30,20 +32,24 @@ def sizes_of(layers: int) -> Sizes:
     return Sizes(shared_layers=layers - branch, modality_layers=branch)
 
 
-def build(folder: Path, sizes: Sizes, weights: str, jobs: int = 1) -> None:
+def build(folder: Path, sizes: Sizes, weights: str, jobs: int = 1, kv: str = "float32") -> None:
     """Write both engines with random weights by the recipe `weights`, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     config = LMConfig.from_json(sizes.lm_config())
     shapes, numbers, recipe = sizes.census("lm"), Numbers(), load_recipe(weights)
+
+    shape = (config.num_key_value_heads, config.head_dim)
+    scale = kv_cache.scales(np.full(shape, _LARGEST, np.float32))
+    how = Writing(jobs=jobs, caches=(lambda _: (scale, scale)) if kv == "int8" else None)
 
     def read(name: str) -> NDArray[np.float32]:
         return numbers.array(name, shapes[name])
 
     trunk, branch = (folder / f"{name}.onnx" for name in (TRUNK, BRANCH))
     if not trunk.exists():  # it is written after its weights
-        build_trunk(config, read, recipe, trunk, jobs=jobs)
+        build_trunk(config, read, recipe, trunk, how)
     if not branch.exists():
-        build_branch(config, "audio", read, recipe, branch, jobs=jobs)
+        build_branch(config, "audio", read, recipe, branch, how)
 
 
 def weight_bytes(folder: Path) -> int:
@@ -82,7 +88,8 @@ class SpeakingPath:
             pool = np.random.default_rng(0).standard_normal(1_048_573, np.float32)
             for buffer in ring.buffers.values():
                 memory = buffer.numpy()
-                memory[...] = np.resize(pool, memory.shape)
+                unit = 127 / _LARGEST if memory.dtype == np.int8 else 1
+                memory[...] = np.clip(np.resize(pool, memory.shape) * unit, -127, 127)
 
     @property
     def cache_bytes(self) -> int:

@@ -127,6 +127,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("engines", type=Path, help="folder of trunk and speech_branch: a bundle, or made here")
     add("--layers", type=int, default=36, help="of engines made here (default: 36)")
     add("--weights", default="int4", help="recipe of engines made here (default: int4)")
+    add("--kv", choices=("float32", "int8"), default="float32", help="caches of engines made here")
     add("--llama", type=Path, metavar="DIR", help="llama.cpp's shared libraries")
     add("--gguf", type=Path, metavar="FILE", help="its model, made here if it is not there")
     add("--contexts", type=int, nargs="+", default=[64, 1000, 4000], metavar="ROWS")
@@ -162,7 +163,7 @@ def _llama(args: argparse.Namespace, layers: int) -> LlamaCpp | None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure all that was asked for."""
     sizes = speaking_path.sizes_of(args.layers)
-    speaking_path.build(args.engines, sizes, args.weights, max(args.threads))
+    speaking_path.build(args.engines, sizes, args.weights, max(args.threads), args.kv)
     results, shown, llama = [], [], None
     for threads in args.threads:
         path = speaking_path.SpeakingPath(args.engines, sizes, threads)

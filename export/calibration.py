@@ -3,7 +3,8 @@
     bundle answers questions -> grid rows -> embeddings -> layer 0 -> ... -> trunk -> either branch
                                                             | inputs of its matrices
                                                             v
-                                                  N rows of each, kept for GPTQ and AWQ
+                                                  N rows of each, kept for GPTQ and AWQ;
+                                                  peaks of keys and values, for int8 caches
 
 One layer is in memory. What is finished is kept: the same command goes on after it.
 """
@@ -37,6 +38,7 @@ from .reference.lm import DecoderLayer, RMSNorm, rotary
 from .statistics import (
     INDEX,
     READERS,
+    CachePeaks,
     Index,
     Inputs,
     Statistics,
@@ -105,7 +107,7 @@ def calibrate(
     count = Counter(tell, work.rows * len(left))
     for name in left:
         tell.step(name, len(index.layers), len(layer_names(source)))
-        save_layer(folder, name, work.layer(name, count))
+        save_layer(folder, name, *work.layer(name, count))
         index = replace(index, rows=work.rows, layers=(*index.layers, name))
         save_index(folder, index)
         work.forget(index)
@@ -175,8 +177,13 @@ class _Walk:
         self._at: tuple[str, Floats] = ("", np.zeros((0, 0), np.float32))  # rows behind a layer
 
     @torch.no_grad()
-    def layer(self, name: str, count: Callable[[int], None]) -> dict[str, Inputs]:
-        """Run one layer, or the norm before a head; returns the inputs of its matrices."""
+    def layer(
+        self, name: str, count: Callable[[int], None]
+    ) -> tuple[dict[str, Inputs], CachePeaks | None]:
+        """Run one layer, or the norm before a head; returns the inputs of its matrices.
+
+        Of a layer also the peaks of its keys and values.
+        """
         x, c = self._before(name), self.source.lm_config
         if name.endswith("_lm_head"):
             norm = self._loaded(lambda: RMSNorm(c.hidden_size, c.rms_norm_eps), _norm_of(name))
@@ -184,17 +191,18 @@ class _Walk:
             for start, rows in self._split(x):
                 sample.add(start, norm(rows)[0])
                 count(rows.shape[1])
-            return {"head": sample.inputs()}
+            return {"head": sample.inputs()}, None
         layer = self._loaded(lambda: DecoderLayer(c), name)
         samples = {key: _Sample(self.picked) for key in READERS}
-        out = np.empty_like(x)
+        out, caches = np.empty_like(x), CachePeaks.none(c.num_key_value_heads, c.head_dim)
         for start, rows in self._split(x):
             with _Watch(layer, samples, start):
-                y, _ = layer(rows, _rope(c, rows), None)
+                y, kv = layer(rows, _rope(c, rows), None)
+            caches = caches.joined(*(side.float().cpu().numpy() for side in kv))
             out[start : start + rows.shape[1]] = y[0].cpu().numpy()
             count(rows.shape[1])
         self._keep(name, out)
-        return {key: sample.inputs() for key, sample in samples.items()}
+        return {key: sample.inputs() for key, sample in samples.items()}, caches
 
     def forget(self, index: Index) -> None:
         """Remove hidden rows that no layer still to come begins with."""

@@ -15,6 +15,7 @@ import numpy as np
 from antiphon.quant.recipe import Recipe, RuleOf, rules_of
 from antiphon.quant.schemes import Scheme
 
+from .attention import Caches, attend
 from .flow_encoder_graph import conv_matrix, unfold
 from .graph import END, Dim, GraphBuilder
 from .lm_graph import Read
@@ -92,13 +93,8 @@ class _Encoder:
             )
             for letter in "qkv"
         )
-        y = self.g.attention_cache(
-            (q, k, v),
-            (f"key_{index}", f"value_{index}"),
-            (1, heads, "C", head_dim),
-            self.mask,
-            self.write_index,
-        )
+        caches = Caches((f"key_{index}", f"value_{index}"), (1, heads, "C", head_dim))
+        y = attend(self.g, (q, k, v), caches, self.mask, self.write_index)
         y = self.g.merge_heads(y, self.config.d_model)
         return self._linear(y, f"{layer}.self_attn.out_proj")
 

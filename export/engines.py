@@ -16,9 +16,9 @@ from .encoder_graph import build_encoder
 from .fitting import Fitting
 from .flow_encoder_graph import build_flow_encoder
 from .flow_step_graph import build_flow_step
-from .lm_graph import ReadMatrix, build_branch, build_trunk
+from .lm_graph import ReadMatrix, Writing, build_branch, build_trunk
 from .matrix import Floats, Matrix
-from .plan import Plan
+from .plan import INT8_CACHES, Plan
 from .reference.flow import start_noise
 from .statistics import Statistics
 from .tables import save_table
@@ -79,19 +79,15 @@ class PartWriter:
         return [path, data] if data.exists() else [path]
 
     def _engine(self, name: str, path: Path) -> None:
-        s, recipe, jobs = self.source, self.plan.recipe, self.jobs
-        flow, matrix = self._reader("flow"), self._matrix_reader()
+        s, recipe = self.source, self.plan.recipe
+        flow, (matrix, how) = self._reader("flow"), self._matrix_reader()
         build: dict[str, Callable[[], object]] = {
             "encoder": lambda: build_encoder(
                 s.tokenizer_config, self._reader("tokenizer"), recipe, path
             ),
-            "trunk": lambda: build_trunk(s.lm_config, matrix, recipe, path, jobs=jobs),
-            "speech_branch": lambda: build_branch(
-                s.lm_config, "audio", matrix, recipe, path, jobs=jobs
-            ),
-            "text_branch": lambda: build_branch(
-                s.lm_config, "text", matrix, recipe, path, jobs=jobs
-            ),
+            "trunk": lambda: build_trunk(s.lm_config, matrix, recipe, path, how),
+            "speech_branch": lambda: build_branch(s.lm_config, "audio", matrix, recipe, path, how),
+            "text_branch": lambda: build_branch(s.lm_config, "text", matrix, recipe, path, how),
             "flow_encoder": lambda: build_flow_encoder(s.flow_config, flow, recipe, path),
             "flow_step": lambda: build_flow_step(s.flow_config, flow, recipe, path),
             "vocoder": lambda: build_vocoder(s.hift_config, self._fused, path, recipe),
@@ -107,8 +103,8 @@ class PartWriter:
 
         return read
 
-    def _matrix_reader(self) -> ReadMatrix:
-        """Tensors of the language model: matrices by rows, vectors at once."""
+    def _matrix_reader(self) -> tuple[ReadMatrix, Writing]:
+        """Tensors of the language model: matrices by rows, vectors at once; how to write them."""
         read, shapes = self._reader("lm"), self.source.shapes("lm")
 
         def matrix(name: str) -> Matrix:
@@ -116,8 +112,10 @@ class PartWriter:
             return _FileRows(self.source, name, self.count) if by_rows else read(name)
 
         if self.seen is None:
-            return matrix
-        return Fitting(self.source, self.plan, self.seen, matrix)
+            return matrix, Writing(jobs=self.jobs)
+        fitting = Fitting(self.source, self.plan, self.seen, matrix)
+        caches = fitting.cache_scales if self.plan.kv == INT8_CACHES else None
+        return fitting, Writing(jobs=self.jobs, caches=caches)
 
     def _fused(self, name: str) -> Floats:
         value = self.source.fused(name)

@@ -15,13 +15,13 @@ then rounded as their own rules say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from antiphon.quant import awq, rounding
+from antiphon.quant import awq, kv_cache, rounding
 from antiphon.quant.folding import divide_outputs, multiply_inputs, value_channels
 from antiphon.quant.gptq import Factor, factorize, gptq
 from antiphon.quant.hessian import Hessian
@@ -31,8 +31,8 @@ from antiphon.runtime.errors import ConfigError
 from .checkpoint import Checkpoint
 from .lm_graph import ENGINES, ReadMatrix
 from .matrix import Fitted, Floats, Matrix, Rows, as_rows, whole
-from .plan import Plan
-from .statistics import HEADS, READERS, Statistics, input_of
+from .plan import INT8_CACHES, Plan
+from .statistics import HEADS, READERS, Statistics, input_of, layer_names
 
 _NORMS = {"input_layernorm": "qkv", "post_attention_layernorm": "gate_up"}
 _HEAD_NORMS = {f"model.{head.removesuffix('_lm_head')}_norm": (head, "head") for head in HEADS}
@@ -46,17 +46,30 @@ Key = tuple[str, str]  # layer and name of an input
 def statistics_for(plan: Plan, source: Checkpoint, folder: Path | None) -> Statistics | None:
     """The statistics that the plan needs, opened; None if it needs none and none are given.
 
-    Raises ConfigError where they are missing, unfinished, or of another checkpoint.
+    Raises ConfigError where they are missing, unfinished, or of another checkpoint, CorruptFile
+    where int8 caches are wanted and they do not say how large keys and values get.
     """
-    if folder is not None:
-        return Statistics.open(folder, source)
+    if folder is None:
+        for needs in _needs_statistics(plan):
+            raise ConfigError(
+                f"{needs} needs statistics: antiphon calibrate {source.directory} DIR, then give "
+                "--statistics DIR"
+            )
+        return None
+    found = Statistics.open(folder, source)
+    if plan.kv == INT8_CACHES:
+        for layer in (name for name in layer_names(source) if name not in HEADS):
+            found.cache_peaks(layer)
+    return found
+
+
+def _needs_statistics(plan: Plan) -> Iterator[str]:
+    """What of the plan cannot be made without."""
+    if plan.kv == INT8_CACHES:
+        yield "kv int8"
     for name, stored in plan.weights.items():
         if stored.rule.method in CALIBRATED:
-            raise ConfigError(
-                f"recipe {plan.recipe.name}: {name} by {stored.rule.method} needs statistics: "
-                f"antiphon calibrate {source.directory} DIR, then give --statistics DIR"
-            )
-    return None
+            yield f"recipe {plan.recipe.name}: {name} by {stored.rule.method}"
 
 
 class Fitting:
@@ -82,6 +95,14 @@ class Fitting:
             scales = self._scaling(key)
             return found if scales is None else divide_outputs(whole(found), scales)
         return self._matrix(name, as_rows(found)) if name in self._stored else found
+
+    def cache_scales(self, layer: str) -> tuple[Floats, Floats]:
+        """Scales [G, 1, D] of a layer's int8 keys and values, which scaled matrices may divide."""
+        key, value = self._statistics.cache_peaks(layer)
+        divisor = self._scaling((layer, _MAKERS["self_attn.v_proj"]))
+        if divisor is not None:
+            value = value / divisor.reshape(value.shape)
+        return kv_cache.scales(key), kv_cache.scales(value)
 
     def _matrix(self, name: str, rows: Rows) -> Matrix:
         """A matrix with its inputs multiplied, its outputs divided, and its way of rounding."""

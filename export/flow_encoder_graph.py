@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from antiphon.quant.recipe import Recipe, rules_of, unquantized
 from antiphon.quant.schemes import Scheme
 
+from .attention import Caches, attend
 from .graph import END, GraphBuilder
 from .lm_graph import Read
 from .reference.config import FlowConfig
@@ -210,8 +211,9 @@ class _FlowEncoder:
             for p in ("pos_bias_u", "pos_bias_v")
         )
         names = (f"{level.cache}_key_{i}", f"{level.cache}_value_{i}")
+        caches = Caches(names, level.dims)
         bias_name = b.op("Add", self._position_scores(w, name, level), level.mask)
-        y = b.attention_cache((u, k, v), names, level.dims, bias_name, level.write)
+        y = attend(b, (u, k, v), caches, bias_name, level.write)
         return self._linear(b.merge_heads(y, c.width), f"{name}.linear_out")
 
     def _position_scores(self, w: str, name: str, level: _Level) -> str:

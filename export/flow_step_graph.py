@@ -18,6 +18,7 @@ import numpy as np
 from antiphon.quant.recipe import Recipe, RuleOf, rules_of, unquantized
 from antiphon.quant.schemes import Scheme
 
+from .attention import Caches, attend
 from .flow_encoder_graph import Floats, conv_matrix, unfold
 from .graph import GraphBuilder
 from .lm_graph import Read
@@ -175,9 +176,8 @@ class _FlowStep:
             b.split_heads(part, heads, _HEAD_DIM)
             for part in b.ops("Split", qkv, outputs=3, axis=2, num_outputs=3)
         )
-        dims = (2, heads, "C", _HEAD_DIM)
-        names = (f"key_{i}", f"value_{i}")
-        y = b.attention_cache((q, k, v), names, dims, self.mask, self.write)
+        caches = Caches((f"key_{i}", f"value_{i}"), (2, heads, "C", _HEAD_DIM))
+        y = attend(b, (q, k, v), caches, self.mask, self.write)
         x = b.op("Add", x, self._linear(b.merge_heads(y, inner), f"{attention}.to_out.0"))
         h = self._linear(self._norm(x, f"{name}.norm3"), f"{name}.ff.net.0.proj")
         return b.op("Add", x, self._linear(b.op("Gelu", h), f"{name}.ff.net.2"))

@@ -177,32 +177,6 @@ class GraphBuilder:
         """[B, H, T, D] -> [B, T, H·D]."""
         return self.reshape(self.transpose(x, 0, 2, 1, 3), 0, 0, width)
 
-    def scatter(self, cache: str, rows: str, write_index: str, dims: Sequence[Dim]) -> str:
-        """Write rows [B, G, S, D] into the cache [B, G, C, D] at slot write_index [B].
-
-        Declares the input `cache` and the output `cache`_out; returns the grown cache.
-        """
-        self.input(cache, np.float32, dims)
-        grown = self.op("TensorScatter", cache, rows, write_index, name=f"{cache}_out", axis=2)
-        return self.output(grown, np.float32, dims)
-
-    def attention_cache(
-        self,
-        qkv: tuple[str, str, str],
-        names: tuple[str, str],
-        dims: Sequence[Dim],
-        mask: str,
-        write_index: str,
-    ) -> str:
-        """Append K, V [B, G, S, D] to the caches named and attend: -> [B, H, S, D].
-
-        dims: [B, G, C, D] of both caches. mask [S, C] is additive. Scale 1/√D.
-        """
-        q, k, v = qkv
-        keys = self.scatter(names[0], k, write_index, dims)
-        values = self.scatter(names[1], v, write_index, dims)
-        return self.op("Attention", q, keys, values, mask)
-
     def silu(self, x: str) -> str:
         """x · sigmoid(x)."""
         return self.op("Mul", x, self.op("Sigmoid", x))

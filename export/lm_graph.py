@@ -10,12 +10,14 @@ A layer:
        +-----------------------------------+
 
 Query heads that share keys stand below each other as rows, [1, H, S, D] -> [1, G, H/G·S, D], and so
-does the mask: ONNX Runtime's Attention would else repeat keys and values for each of them.
+does the mask: ONNX Runtime's Attention would else repeat keys and values for each of them. With
+int8 caches rows are rounded to codes before they are scattered (`attention`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,23 +27,42 @@ from numpy.typing import NDArray
 from antiphon.quant.recipe import Recipe, RuleOf, rules_of
 from antiphon.quant.schemes import Scheme
 
+from .attention import Caches, attend
 from .graph import GraphBuilder
 from .matrix import Matrix, whole
 from .reference.config import LMConfig
 
 Read = Callable[[str], NDArray[np.float32]]
 ReadMatrix = Callable[[str], Matrix]  # matrices may come by rows
+CacheScales = Callable[[str], tuple[NDArray[np.float32], NDArray[np.float32]]]
 Branch = Literal["audio", "text"]  # as the checkpoint spells them
 ENGINES: dict[Branch, str] = {"audio": "speech_branch", "text": "text_branch"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How an engine is written, apart from the schemes of its matrices."""
+
+    jobs: int = 1  # threads that convert matrices
+    caches: CacheScales | None = None  # of int8 keys, values [G, 1, D] by layer; None: float32
+
+
+_PLAINLY = Writing()
 
 
 class _Stack:
     """Decoder layers of one graph, sharing rotary rows, mask and write index."""
 
     def __init__(
-        self, g: GraphBuilder, config: LMConfig, read: ReadMatrix, rule_of: RuleOf
+        self,
+        g: GraphBuilder,
+        config: LMConfig,
+        read: ReadMatrix,
+        rule_of: RuleOf,
+        caches: CacheScales | None,
     ) -> None:
         self.g, self.config, self.read, self.rule_of = g, config, read, rule_of
+        self.caches = caches
         half = config.head_dim // 2
         self.rope = (
             g.input("cos", np.float32, [1, "S", half]),
@@ -55,7 +76,7 @@ class _Stack:
     def layer(self, x: str, prefix: str, index: int) -> str:
         """Decoder layer `index` of the block `prefix`, whose caches are key_i and value_i."""
         name = f"{prefix}.layers.{index}"
-        y = self._attention(self.norm(x, f"{name}.input_layernorm"), f"{name}.self_attn", index)
+        y = self._attention(self.norm(x, f"{name}.input_layernorm"), name, index)
         x = self.g.op("Add", x, y)
         y = self._mlp(self.norm(x, f"{name}.post_attention_layernorm"), f"{name}.mlp")
         return self.g.op("Add", x, y)
@@ -78,21 +99,21 @@ class _Stack:
         y = g.transpose(self.norm(y, f"{name}.{letter}_norm"), 0, 2, 1, 3)
         return g.op("RotaryEmbedding", y, *self.rope)
 
-    def _attention(self, x: str, name: str, index: int) -> str:
-        c = self.config
+    def _attention(self, x: str, layer: str, index: int) -> str:
+        c, name = self.config, f"{layer}.self_attn"
         heads, groups = c.num_attention_heads, c.num_key_value_heads
         v = self.linear(x, f"{name}.v_proj")
         q = self._heads(x, name, "q", heads)
         k = self._heads(x, name, "k", groups)
         if self.group > 1:
             q = self.g.reshape(q, 1, groups, -1, c.head_dim)
-        y = self.g.attention_cache(
-            (q, k, self.g.split_heads(v, groups, c.head_dim)),
+        caches = Caches(
             (f"key_{index}", f"value_{index}"),
             (1, groups, "C", c.head_dim),
-            self.mask,
-            self.write_index,
+            self.caches(layer) if self.caches else None,
         )
+        v = self.g.split_heads(v, groups, c.head_dim)
+        y = attend(self.g, (q, k, v), caches, self.mask, self.write_index)
         if self.group > 1:
             y = self.g.reshape(y, 1, heads, -1, c.head_dim)
         y = self.g.merge_heads(y, heads * c.head_dim)
@@ -105,17 +126,20 @@ class _Stack:
 
 
 def build_trunk(
-    config: LMConfig, read: ReadMatrix, kept: Scheme | Recipe, path: Path, *, jobs: int = 1
+    config: LMConfig,
+    read: ReadMatrix,
+    kept: Scheme | Recipe,
+    path: Path,
+    how: Writing = _PLAINLY,
 ) -> Path:
     """Write the shared layers: row embeddings [1, S, H] -> hidden [1, S, H], no norm after.
 
     read   a tensor by its name in the checkpoint
     kept   how matrices are stored; a scheme stands for the recipe of that name
-    jobs   threads that convert them
     """
-    g = GraphBuilder(path, jobs=jobs)
+    g = GraphBuilder(path, jobs=how.jobs)
     x = g.input("embeddings", np.float32, [1, "S", config.hidden_size])
-    stack = _Stack(g, config, read, rules_of("trunk", kept))
+    stack = _Stack(g, config, read, rules_of("trunk", kept), how.caches)
     for i in range(config.num_shared_layers):
         x = stack.layer(x, "model.shared_block", i)
     g.output("hidden", np.float32, [1, "S", config.hidden_size], x)
@@ -128,17 +152,16 @@ def build_branch(
     read: ReadMatrix,
     kept: Scheme | Recipe,
     path: Path,
-    *,
-    jobs: int = 1,
+    how: Writing = _PLAINLY,
 ) -> Path:
     """Write one branch: trunk rows [1, S, H] -> logits [1, V] of the last row.
 
     Arguments as of `build_trunk`.
     """
     vocabulary = {"audio": config.audio_vocab_size, "text": config.vocab_size}[branch]
-    g = GraphBuilder(path, jobs=jobs)
+    g = GraphBuilder(path, jobs=how.jobs)
     x = g.input("hidden", np.float32, [1, "S", config.hidden_size])
-    stack = _Stack(g, config, read, rules_of(ENGINES[branch], kept))
+    stack = _Stack(g, config, read, rules_of(ENGINES[branch], kept), how.caches)
     for i in range(config.num_modality_layers):
         x = stack.layer(x, f"model.{branch}_block", i)
     last = g.reshape(g.tail(x, 1, 1), 1, config.hidden_size)

@@ -53,6 +53,7 @@ class Settings:
 
     weights: str | Path = "int8"  # a recipe or a scheme, see `antiphon.quant.recipe.load_recipe`
     statistics: Path | None = None  # of a calibration, where a rule of the recipe needs them
+    kv: str = "float32"  # keys and values of the language model; int8 needs statistics
     target: str = "cpu"
     noise_frames: int = NOISE_FRAMES  # the longest prompt and reply, in frames of 20 ms
     voices: Mapping[str, Recording] = field(default_factory=dict)  # to be enrolled, default first
@@ -82,7 +83,7 @@ def export(
     out.
     """
     chosen, source = Settings(**settings), Checkpoint.open(checkpoint)
-    plan, tell = Plan.make(source, chosen.weights, chosen.target), progress or Silence()
+    plan, tell = Plan.make(source, chosen.weights, chosen.target, chosen.kv), progress or Silence()
     seen = statistics_for(plan, source, chosen.statistics)
     draft = _draft(source, plan, name=out.absolute().name, target=chosen.target)
     _check_copied(source)
@@ -175,7 +176,7 @@ class _Export:
             for name, weight in self.plan.of(part).items()
         ]
         seen = identity(self.seen.folder) if self.seen else []
-        return digest(part, identity(folder), rules, seen, self.chosen.noise_frames)
+        return digest(part, identity(folder), rules, seen, self.plan.kv, self.chosen.noise_frames)
 
     def _begin(self, what: str) -> None:
         self.tell.step(what, self.step, len(self.names) + 1)

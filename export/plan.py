@@ -1,4 +1,7 @@
-"""How every weight of a checkpoint will be stored: decided and checked before any work."""
+"""How the weights of a checkpoint, and the caches of the language model, will be stored.
+
+Decided and checked before any work.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,8 @@ TARGETS = {  # what engines for it may hold; the CPU has no kernel for fp8
     "cpu": _EVERYWHERE,
     "cuda": _EVERYWHERE | {"fp8"},
 }
+INT8_CACHES = "int8"
+CACHES = ("float32", INT8_CACHES)  # what keys and values of the language model may be
 # matrices at the border of an engine, and tables that are looked up in one
 _FLOATS = {
     "encoder/encoder.embed_positions.weight",
@@ -80,12 +85,16 @@ class Plan:
 
     recipe: Recipe
     weights: Mapping[str, Stored]  # by "ENGINE/TENSOR"
+    kv: str = CACHES[0]  # how the language model keeps keys and values
 
     @classmethod
-    def make(cls, source: Checkpoint, weights: str | Path, target: str) -> Plan:
+    def make(
+        cls, source: Checkpoint, weights: str | Path, target: str, kv: str = CACHES[0]
+    ) -> Plan:
         """Apply a recipe, named as `load_recipe` takes it. Raises ConfigError, saying what fits."""
-        if target not in TARGETS:
-            raise ConfigError(f"target {target!r}: choose one of {', '.join(TARGETS)}")
+        for what, word, known in (("target", target, TARGETS), ("kv", kv, CACHES)):
+            if word not in known:
+                raise ConfigError(f"{what} {word!r}: choose one of {', '.join(known)}")
         try:
             recipe = load_recipe(weights)
             subjects = {name: (kind, shape) for name, kind, shape in _subjects(source)}
@@ -104,7 +113,7 @@ class Plan:
             _check_method(recipe, name, rule, kept)
             stored[name] = Stored(kind, shape, rule, kept)
         _check_joined(recipe, stored)
-        return cls(recipe, stored)
+        return cls(recipe, stored, kv)
 
     def of(self, engine: str) -> dict[str, Stored]:
         """The weights of one engine, by the tensor's name in the checkpoint."""

@@ -4,6 +4,8 @@
     DIR/model.shared_block.layers.0.npz    qkv, o, gate_up, down    float16 [N, I]: the sample
     DIR/text_lm_head.npz                   head                     NAME_peak float32 [I]: the
     ...                                                             largest |x| of all rows seen
+                                           key_peak, value_peak     float32 [G, D]: the same of
+                                                                    what the caches would hold
 
 Matrices that read the same input share its sample. Rows are stored in units of a power of two that
 keeps them inside float16; nothing that is computed from them depends on a common factor.
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.quant import kv_cache
 from antiphon.runtime.errors import ConfigError, CorruptFile
 from antiphon.runtime.strict import parse
 
@@ -38,6 +41,7 @@ READERS = {  # of each input of a layer: the matrices that multiply it
 HEADS = ("text_lm_head", "audio_lm_head")
 _INPUT_OF = {reader: name for name, readers in READERS.items() for reader in readers}
 _HALF_MAX = 32768.0  # the largest sampled value is brought below it
+_AGAIN = "calibrate again, into another folder"
 
 Floats = NDArray[np.float32]
 
@@ -47,6 +51,25 @@ class Inputs(NamedTuple):
 
     rows: NDArray[np.float16]  # [N, I], times a common power of two
     peak: Floats  # [I], of all rows seen
+
+
+class CachePeaks(NamedTuple):
+    """Largest magnitudes of a layer's keys and values [G, D]; see `quant.kv_cache.peaks`."""
+
+    key: Floats
+    value: Floats
+
+    @classmethod
+    def none(cls, groups: int, head_dim: int) -> Self:
+        """Before any row was seen."""
+        return cls(*np.zeros((2, groups, head_dim), np.float32))
+
+    def joined(self, keys: Floats, values: Floats) -> CachePeaks:
+        """With rows [B, G, S, D] seen besides."""
+        return CachePeaks(
+            np.maximum(self.key, kv_cache.peaks(keys, rotary=True)),
+            np.maximum(self.value, kv_cache.peaks(values)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +104,25 @@ class Statistics:
     def inputs(self, tensor: str) -> Inputs:
         """Inputs of a matrix such as "model.text_block.layers.0.mlp.up_proj.weight"."""
         layer, name = input_of(tensor)
+        found = Inputs(*self._arrays(layer, name, f"{name}_peak"))
+        if found.rows.ndim != 2 or found.rows.shape[1:] != found.peak.shape or not len(found.rows):
+            raise CorruptFile(f"{layer}.npz: {name} is {found.rows.shape}; {_AGAIN}")
+        return found
+
+    def cache_peaks(self, layer: str) -> CachePeaks:
+        """Peaks of the keys and values of a layer such as "model.text_block.layers.0"."""
+        found = CachePeaks(*self._arrays(layer, "key_peak", "value_peak"))
+        if found.key.ndim != 2 or found.key.shape != found.value.shape:
+            raise CorruptFile(f"{layer}.npz: key_peak is {found.key.shape}; {_AGAIN}")
+        return found
+
+    def _arrays(self, layer: str, *names: str) -> list[NDArray[Any]]:
         path = self.folder / f"{layer}.npz"
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = Inputs(arrays[name], arrays[f"{name}_peak"])
+                return [arrays[name] for name in names]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise CorruptFile(f"{path}: {error}; calibrate again") from error
-        if found.rows.ndim != 2 or found.rows.shape[1:] != found.peak.shape or not len(found.rows):
-            raise CorruptFile(f"{path}: {name} is {found.rows.shape}; calibrate again")
-        return found
+            raise CorruptFile(f"{path}: {error}; {_AGAIN}") from error
 
 
 def input_of(tensor: str) -> tuple[str, str]:
@@ -123,10 +156,14 @@ def layer_names(source: Checkpoint) -> list[str]:
     return names
 
 
-def save_layer(folder: Path, layer: str, inputs: Mapping[str, Inputs]) -> None:
-    """Write the samples of one layer, whole or not at all."""
+def save_layer(
+    folder: Path, layer: str, inputs: Mapping[str, Inputs], caches: CachePeaks | None
+) -> None:
+    """Write what was seen of one layer, whole or not at all; a head has no caches."""
     arrays: dict[str, NDArray[Any]] = {name: found.rows for name, found in inputs.items()}
     arrays |= {f"{name}_peak": found.peak for name, found in inputs.items()}
+    if caches is not None:
+        arrays |= {"key_peak": caches.key, "value_peak": caches.value}
     new = folder / f"{layer}.new"
     with new.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

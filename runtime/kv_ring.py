@@ -9,7 +9,8 @@ Rows therefore only ever see the last `window` = ring - chunk + 1 unpinned posit
 the result independent of how the rows are cut into calls.
 
 Unused slots hold zeros, and slots out of sight any finite numbers: the mask adds -6e4 to their
-scores, which hides every number but not a NaN.
+scores, which hides every number but not a NaN. An engine may keep int8 codes (`quant.kv_cache`):
+it rounds the rows it writes, and the ring only moves them.
 """
 
 from __future__ import annotations
@@ -243,6 +244,7 @@ class KVRing:
         frequencies [D/2], radians per position; 0 <= offset <= `evicted`. Keys are stored after
         the rotary embedding, so this keeps the pinned rows next to the window when the rows
         between were dropped. Computed from the keys as first written: repeats add no error.
+        Codes turn as the keys they stand for: the channels of a pair share a scale.
         """
         assert 0 <= offset <= self.evicted
         if not self._plain_keys:
@@ -254,7 +256,14 @@ class KVRing:
         for name, plain in self._plain_keys.items():
             low, high = np.split(plain, 2, axis=-1)  # half-split rotation, contract A.3
             turned = np.concatenate((low * cos - high * sin, high * cos + low * sin), axis=-1)
-            self.buffers[name].set_rows(turned)
+            self.buffers[name].set_rows(self._as_stored(turned))
+
+    def _as_stored(self, rows: NDArray[np.floating]) -> NDArray[Any]:
+        """Rows in the dtype of the storage, rounded to the nearest code where that is integer."""
+        dtype = np.dtype(self.layout.dtype)
+        if np.issubdtype(dtype, np.integer):
+            rows = np.clip(np.rint(rows), np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return rows.astype(dtype)
 
     def _sees_from(self, query: int) -> int:
         return max(self._first, query - self.window + 1)

@@ -47,12 +47,12 @@ def test_a_checkpoint_is_exported_with_its_progress(exported, capsys, tmp_path):
         "1/2 encoder\nby the way\n2/2 trunk\n",
     )
     assert cli.main([*argv, "--weights", "a b.toml", "--noise-frames", "99", "--no-parity"]) == 0
-    assert cli.main([*argv, "--jobs", "3", "--target", "cpu"]) == 0
+    assert cli.main([*argv, "--jobs", "3", "--target", "cpu", "--kv", "int8"]) == 0
     defaults = asdict(Settings()) | {"voices": {}}
     assert exported == [
         (*places, defaults),
         (*places, defaults | {"weights": "a b.toml", "noise_frames": 99, "parity": False}),
-        (*places, defaults | {"jobs": 3}),
+        (*places, defaults | {"jobs": 3, "kv": "int8"}),
     ]
 
 

@@ -164,6 +164,7 @@ def test_a_whole_bundle_is_verified_and_described(bundle_folder, capsys):
     out = capsys.readouterr().out
     for word in ("anna", "temperature 0.6", "speech_branch", "fp32", '"Speak."', "not measured"):
         assert word in out
+    assert "768 bytes a row, keys and values in float32" in out
     assert cli.main(["info", str(bundle_folder), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["path"] == str(bundle_folder)

@@ -90,10 +90,33 @@ def test_samples_are_the_inputs_of_the_reference(made, checkpoint):
         np.testing.assert_allclose(found.peak, np.abs(exact).max(axis=0), rtol=1e-5, atol=1e-6)
 
 
+def test_peaks_are_those_of_the_keys_and_values_of_the_reference(made, checkpoint):
+    lm, seen = Checkpoint.open(checkpoint).reference().lm, {}
+    with torch.no_grad():
+        for grid in dialogues(made):
+            hidden, kept = lm.model.shared_block(lm.embed(torch.from_numpy(grid)[None]))
+            groups = {"shared": kept}
+            groups |= {
+                b: lm.model.get_submodule(f"{b}_block")(hidden)[1] for b in ("text", "audio")
+            }
+            for block, group in groups.items():
+                for i, (keys, values) in enumerate(group):
+                    found = seen.setdefault(f"model.{block}_block.layers.{i}", [])
+                    found.append((keys.numpy()[0], values.numpy()[0]))
+    assert seen.keys() == {name for name in made.index.layers if "layers" in name}
+    for layer, rows in seen.items():
+        keys, values = (np.concatenate(side, axis=1) for side in zip(*rows, strict=True))
+        half, found = keys.shape[2] // 2, made.cache_peaks(layer)
+        length = np.hypot(keys[..., :half], keys[..., half:]).max(axis=1)
+        np.testing.assert_allclose(found.key, np.tile(length, 2), rtol=1e-4)
+        np.testing.assert_allclose(found.value, np.abs(values).max(axis=1), rtol=1e-4)
+
+
 def test_matrices_with_one_input_share_its_sample(made):
     names = {layer: made.folder / f"{layer}.npz" for layer in layer_names_of(made)}
     stored = np.load(names["model.shared_block.layers.0"])
-    assert sorted(stored) == sorted([*READERS, *(f"{name}_peak" for name in READERS)])
+    peaks = [f"{name}_peak" for name in (*READERS, "key", "value")]
+    assert sorted(stored) == sorted([*READERS, *peaks])
     assert sorted(np.load(names["audio_lm_head"])) == ["head", "head_peak"]
 
 

@@ -1,5 +1,7 @@
 """Weights fitted to their inputs: the same model, better rounded, or refused in time."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -14,16 +16,19 @@ from antiphon.export.matrix import Fitted, as_rows, whole
 from antiphon.export.pipeline import export
 from antiphon.export.plan import Plan
 from antiphon.export.reference.lm import rotary
+from antiphon.quant import kv_cache
 from antiphon.quant.awq import Scaling
 from antiphon.quant.blocks import dequantize
+from antiphon.quant.error import sqnr_db
 from antiphon.quant.gptq import gptq
 from antiphon.quant.hessian import Hessian
 from antiphon.quant.rounding import search
 from antiphon.quant.schemes import FP8, INT4_B32
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.bundle import Bundle
-from antiphon.runtime.errors import ConfigError
+from antiphon.runtime.errors import ConfigError, CorruptFile
 from antiphon.runtime.kv_ring import HIDDEN
+from antiphon.runtime.lm import LanguageModel
 
 TEXTS = ("How are you?", "What is it?", "Why?", "Who said that?")
 LAYER = "model.shared_block.layers.0"
@@ -103,15 +108,19 @@ def rounded(matrix, scheme=INT4_B32):
     return dequantize(matrix.method(whole(matrix), scheme))
 
 
-def test_scaling_leaves_the_model_as_it_was(source, seen, tmp_path, monkeypatch):
-    """Any scales, as large as they come: all four ways of folding are exact, heads too."""
-    rng = np.random.default_rng(8)
+def some_scales(rng):
+    """In the place of a search: any scales."""
 
-    def some_scales(matrices, sample, scheme, *, source=None):
+    def scales(matrices, sample, scheme, *, source=None):
         count = sample.shape[1] if source is None else int(source.max()) + 1
         return Scaling(np.exp(rng.standard_normal(count)).astype(np.float32), 0.5, 0.0, 0.0)
 
-    monkeypatch.setattr(fitting.awq, "scales", some_scales)
+    return scales
+
+
+def test_scaling_leaves_the_model_as_it_was(source, seen, tmp_path, monkeypatch):
+    """Any scales, as large as they come: all four ways of folding are exact, heads too."""
+    monkeypatch.setattr(fitting.awq, "scales", some_scales(np.random.default_rng(8)))
     rules = (("*_lm_head.weight", "int8", "awq"), *layers("awq")[:1], *layers("awq")[2:])
     read = fitted(source, seen, tmp_path, *rules)
     values = {n: whole(read(n)) for n in source.names("lm") if not n.endswith("embed.weight")}
@@ -197,6 +206,67 @@ def test_statistics_are_asked_for_before_any_work(source, tmp_path):
         export(source.directory, tmp_path / "out", weights=path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
     assert statistics_for(Plan.make(source, "int8", "cpu"), source, None) is None
+
+
+def test_int8_caches_ask_for_statistics_before_any_work(source, seen, tmp_path):
+    with pytest.raises(ConfigError, match=r"kv int8 needs statistics: antiphon calibrate .* DIR"):
+        export(source.directory, tmp_path / "out", kv="int8")
+    with pytest.raises(ConfigError, match="kv 'int4': choose one of float32, int8"):
+        export(source.directory, tmp_path / "out", kv="int4")
+    old = tmp_path / "old"
+    shutil.copytree(seen.folder, old)
+    with np.load(old / f"{LAYER}.npz") as stored:
+        without = {name: array for name, array in stored.items() if name != "key_peak"}
+    np.savez(old / f"{LAYER}.npz", allow_pickle=False, **without)
+    with pytest.raises(CorruptFile, match=r"layers\.0\.npz: .*key_peak.*; calibrate again"):
+        export(source.directory, tmp_path / "out", kv="int8", statistics=old)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_scaled_values_have_scaled_caches(source, seen, tmp_path, monkeypatch):
+    """Scales folded into the value projection are folded into those of its int8 cache."""
+    monkeypatch.setattr(fitting.awq, "scales", some_scales(np.random.default_rng(9)))
+    read = fitted(source, seen, tmp_path, *layers("awq"))
+    values = {n: whole(read(n)) for n in source.names("lm") if not n.endswith("embed.weight")}
+    lm, peaks = loaded(source, values), []
+    with np.load(seen.folder / DIALOGUES) as stored, torch.no_grad():
+        for name in sorted(stored):
+            x = lm.embed(torch.from_numpy(stored[name])[None])
+            [(keys, rows)] = lm.model.shared_block(x)[1]
+            peaks.append((kv_cache.peaks(keys.numpy(), rotary=True), kv_cache.peaks(rows.numpy())))
+    assert not np.allclose(read._scaling((LAYER, "o")), 1, atol=0.5)
+    for scales, side in zip(read.cache_scales(LAYER), zip(*peaks, strict=True), strict=True):
+        np.testing.assert_allclose(scales, kv_cache.scales(np.max(side, axis=0)), rtol=1e-3)
+
+
+def test_an_export_keeps_int8_caches(source, seen, tmp_path):
+    bundles = {}
+    for kv in ("float32", "int8"):
+        export(
+            source.directory,
+            tmp_path / kv,
+            weights="fp32",
+            kv=kv,
+            statistics=seen.folder,
+            noise_frames=20,
+        )
+        bundles[kv] = Bundle.open(tmp_path / kv)
+    for name, entry in bundles["int8"].manifest.engines.items():
+        kept = {s.dtype for s in entry.inputs if "key_" in s.name or "value_" in s.name}
+        lm = name in ("trunk", "speech_branch", "text_branch")
+        assert kept == ({"int8"} if lm else set() if name == "vocoder" else {"float32"}), name
+        if lm:
+            assert 35 < entry.parity["sqnr_db"] < 70
+    with np.load(seen.folder / DIALOGUES) as stored:
+        rows = stored[sorted(stored)[0]]
+    floats, coded = (LanguageModel(bundle, exact=True) for bundle in bundles.values())
+    for lm in (floats, coded):
+        lm.prefill(rows)
+    for ask in (LanguageModel.speech_logits, LanguageModel.text_logits):
+        assert 35 < sqnr_db(ask(floats), ask(coded)) < 70
+    assert sum(s.ring.nbytes for s in coded._stages) * 4 == sum(
+        s.ring.nbytes for s in floats._stages
+    )
 
 
 def test_statistics_of_another_checkpoint_are_refused(seen, tmp_path):

@@ -8,9 +8,8 @@ import pytest
 from antiphon.export.graph import GraphBuilder
 from antiphon.quant.blocks import dequantize, quantize
 from antiphon.quant.schemes import FP16, FP32, INT4_B32, INT8, SCHEMES
-from antiphon.runtime.backend import WARNING, Engine
+from antiphon.runtime.backend import Engine
 from antiphon.runtime.errors import ConfigError
-from antiphon.runtime.kv_ring import KVRing
 
 CODED = [s for s in SCHEMES.values() if s.quantized and not s.floating]
 RNG = np.random.default_rng(5)
@@ -178,29 +177,3 @@ def test_norms(tmp_path):
     np.testing.assert_allclose(got[0], exact, atol=1e-5)
     exact = value / np.sqrt(np.square(value).mean(-1, keepdims=True) + 1e-6) * w
     np.testing.assert_allclose(got[1], exact, atol=1e-5)
-
-
-def test_attention_writes_its_cache_in_place(tmp_path, capfd):
-    g = GraphBuilder(tmp_path / "g.onnx")
-    q, k, v = (
-        g.input(n, np.float32, [1, heads, "S", 8]) for n, heads in (("q", 4), ("k", 2), ("v", 2))
-    )
-    mask, index = g.input("mask", np.float32, ["S", "C"]), g.input("write_index", np.int64, [1])
-    y = g.attention_cache((q, k, v), ("key_0", "value_0"), (1, 2, "C", 8), mask, index)
-    g.output("y", np.float32, [1, 4, "S", 8], y)
-    engine = Engine.load(g.save(), log_level=WARNING)
-    ring = KVRing.for_engine(engine, 16, pinned=16, initial=16)
-    values = {"q": normal(1, 4, 6, 8), "k": normal(1, 2, 6, 8), "v": normal(1, 2, 6, 8)}
-    parts = []
-    for rows in (slice(0, 4), slice(4, 5), slice(5, 6)):
-        feeds = {n: a[:, :, rows] for n, a in values.items()}
-        count = rows.stop - rows.start
-        parts.append(engine.run(feeds | ring.feeds(rows.start, count), [ring])["y"])
-        ring.advance(count)
-    np.testing.assert_array_equal(ring.buffers["key_0"].numpy()[:, :, :6], values["k"])
-    k, v = (np.repeat(values[n], 2, axis=1) for n in "kv")
-    scores = values["q"] @ k.swapaxes(2, 3) / np.sqrt(8) + np.triu(np.full((6, 6), -1e9), 1)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    exact = weights / weights.sum(-1, keepdims=True) @ v
-    np.testing.assert_allclose(np.concatenate(parts, 2), exact, atol=1e-5)
-    assert "in-place optimization not activated" not in "".join(capfd.readouterr())

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoint import LM
 
-from antiphon.export.lm_graph import build_branch, build_trunk
+from antiphon.export.lm_graph import Writing, build_branch, build_trunk
 from antiphon.export.reference.lm import MossSpeechLM, rotary
+from antiphon.quant import kv_cache
 from antiphon.quant.blocks import dequantize
 from antiphon.quant.recipe import METHODS, plain
 from antiphon.quant.schemes import FP32, INT4_B32, INT8
@@ -107,15 +108,21 @@ def test_branches_equal_the_reference_for_any_cut(engines, reference, grid, cuts
             np.testing.assert_allclose(logits, exact[:, last].numpy(), atol=1e-5)
 
 
-def masked(block, x, visible):
-    """A block of the reference with a given mask [T, T], True where visible."""
+def masked(block, x, visible, caches=None):
+    """A block of the reference with a given mask [T, T], True where visible.
+
+    caches: (layer, keys, values) -> what is remembered of them.
+    """
     rope = rotary(torch.arange(x.shape[1]), LM.head_dim, LM.rope_theta, x.dtype)
-    for layer in block.layers:
+    for i, layer in enumerate(block.layers):
         a, h = layer.self_attn, layer.input_layernorm(x)
         q, k, v = (p(h).unflatten(-1, (-1, 16)) for p in (a.q_proj, a.k_proj, a.v_proj))
         q, k, v = (t.transpose(1, 2) for t in (a.q_norm(q), a.k_norm(k), v))
         turned = [t * rope[0] + torch.cat((-t[..., 8:], t[..., :8]), -1) * rope[1] for t in (q, k)]
-        y = F.scaled_dot_product_attention(*turned, v, attn_mask=visible, enable_gqa=True)
+        q, k = turned
+        if caches:
+            k, v = caches(i, k, v)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
         x = x + a.o_proj(y.transpose(1, 2).flatten(2))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     return x
@@ -132,6 +139,62 @@ def test_a_wrapped_ring_equals_a_window(engines, reference, grid, cuts, pinned):
     exact = masked(reference.model.shared_block, x, visible)
     np.testing.assert_allclose(np.concatenate(got, 1), exact.numpy(), atol=1e-5)
     assert ring.length > 2.5 * ring.capacity
+
+
+@pytest.fixture(scope="module")
+def cache_scales(reference, grid):
+    """Scales of the trunk's keys and values, by layer; too small ones, so that some are clipped."""
+    _, kept = reference.model.shared_block(reference.embed(grid))
+    found = {}
+    for i, (k, v) in enumerate(kept):
+        peaks = kv_cache.peaks(k.numpy(), rotary=True), kv_cache.peaks(v.numpy())
+        found[f"model.shared_block.layers.{i}"] = tuple(kv_cache.scales(0.7 * p) for p in peaks)
+    return found
+
+
+@pytest.fixture(scope="module")
+def coded(reference, cache_scales, tmp_path_factory):
+    """The trunk with int8 caches."""
+    weights, path = reference.state_dict(), tmp_path_factory.mktemp("coded") / "trunk.onnx"
+    how = Writing(caches=cache_scales.__getitem__)
+    build_trunk(LM, lambda name: weights[name].numpy(), FP32, path, how)
+    return Engine.load(path, exact=True)
+
+
+@settings(max_examples=25)
+@given(cuts=CUTS, pinned=st.sampled_from([0, 5]), capacity=st.sampled_from([24, 128]))
+def test_int8_caches_equal_the_reference_that_remembers_codes(
+    coded, cache_scales, reference, grid, cuts, pinned, capacity
+):
+    """Also when the ring has wrapped; wherever the reference's rows fall into the same codes."""
+
+    def remembered(i, *rows):
+        pairs = zip(rows, cache_scales[f"model.shared_block.layers.{i}"], strict=True)
+        coded = [(kv_cache.encode(row.numpy(), scale), scale) for row, scale in pairs]
+        return [torch.from_numpy(kv_cache.decode(*pair)) for pair in coded]
+
+    x = reference.embed(grid)
+    ring = KVRing.for_engine(coded, capacity, pinned=pinned, chunk=4, initial=8)
+    got = np.concatenate(run(coded, x.numpy(), ring, cuts), 1)
+    i, j = torch.arange(ROWS)[:, None], torch.arange(ROWS)[None]
+    visible = (j <= i) & ((j > i - ring.window) | (j < pinned))
+    exact = masked(reference.model.shared_block, x, visible, remembered).numpy()
+    # sums in another order move a few rows in 10,000 across the border between two codes
+    assert (np.abs(got - exact).max(axis=2) < 1e-4).mean() > 0.9
+    np.testing.assert_allclose(got, exact, atol=5e-3)
+    plain, _ = reference.model.shared_block(x)
+    assert np.abs(plain.numpy() - exact).max() > 1e-2
+
+
+def test_rewound_rows_leave_no_codes(coded, reference, grid):
+    x = reference.embed(grid).numpy()
+    ring, fresh = (KVRing.for_engine(coded, 128, initial=8) for _ in range(2))
+    run(coded, x[:, ::-1].copy(), ring, [50])
+    ring.rewind(50)
+    for one, other in zip(
+        run(coded, x, ring, [30, 40]), run(coded, x, fresh, [30, 40]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("scheme", [INT8, INT4_B32], ids=lambda s: s.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -174,17 +176,19 @@ def test_linear_cache_is_full_at_its_capacity() -> None:
     assert ring.plan(5) == [(5, 0)]
 
 
-def test_storage_doubles_and_keeps_its_rows() -> None:
-    ring = KVRing(LAYOUT, 20, initial=4)
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_storage_doubles_and_keeps_its_rows(dtype: str) -> None:
+    ring = KVRing(replace(LAYOUT, dtype=dtype), 20, initial=4)
     before = ring.buffers
     ring.buffers["key_0"].numpy()[:] = 7
     ring.mask(0, 9)
     assert ring.allocated == 16
     assert ring.buffers is not before
     keys = ring.buffers["key_0"].numpy()
+    assert keys.dtype == dtype
     assert (keys[:, :, :4] == 7).all()
     assert (keys[:, :, 4:] == 0).all()
-    assert ring.nbytes == 2 * GROUPS * 16 * DIM * 4
+    assert ring.nbytes == 2 * GROUPS * 16 * DIM * np.dtype(dtype).itemsize
     ring.mask(0, 20)
     assert ring.allocated == 20
 
@@ -224,6 +228,30 @@ def test_pinned_keys_turn_as_if_written_later(offsets: list[int], seed: int) -> 
         np.testing.assert_allclose(ring.buffers["key_0"].numpy()[0, 1, :3], expected, atol=1e-6)
     expected = rotated(keys, np.arange(3), frequencies)
     np.testing.assert_allclose(ring.buffers["value_0"].numpy()[0, 1, :3], expected, atol=1e-6)
+
+
+@given(offsets=st.lists(st.integers(0, 500), max_size=9), seed=st.integers(0, 9))
+def test_codes_turn_as_often_as_one_likes_and_are_rounded_once(
+    offsets: list[int], seed: int
+) -> None:
+    """To within half a code, and a clipped one to where it was clipped."""
+    written = np.random.default_rng(seed).integers(-128, 128, (3, DIM)).astype(np.int8)
+    written[:, 0] = 127  # so that some pairs are longer than a code can be
+    frequencies = 1e4 ** (-np.arange(0, DIM, 2) / DIM)
+    ring = KVRing(replace(LAYOUT, dtype="int8"), 600, pinned=3)
+    ring.mask(0, 512)
+    ring.advance(512)
+    for name in LAYOUT.names:
+        ring.buffers[name].numpy()[:, :, :3] = written
+    for offset in [*sorted(offsets), 0]:
+        ring.evict(max(0, offset - ring.evicted))
+        ring.rotate_pinned(offset, frequencies)
+        turned = rotated(written, np.full(3, offset), frequencies)
+        codes = ring.buffers["key_0"].numpy()[0, 1, :3]
+        assert codes.dtype == np.int8
+        np.testing.assert_allclose(codes, np.clip(turned, -128, 127), atol=0.5 + 1e-4)
+    np.testing.assert_array_equal(ring.buffers["key_0"].numpy()[0, 1, :3], written)
+    np.testing.assert_array_equal(ring.buffers["value_0"].numpy()[0, 1, :3], written)
 
 
 def test_turning_by_nothing_before_the_pinned_rows_are_written() -> None:
