@@ -1,4 +1,4 @@
-"""Keys and values as int8: static scales per channel or per head, found by calibration.
+"""Keys and values as int8: a static scale per channel, found by calibration.
 
     row [G, S, D]  ->  code = round(row / scale[G, 1, D]), -128 … 127  ->  scale · code
 
@@ -11,15 +11,12 @@ turned to another position inside the cache.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .schemes import QuantError
 
 Floats = NDArray[np.float32]
-Sharing = Literal["channel", "head"]
 
 _LIMIT = 127
 
@@ -41,17 +38,11 @@ def peaks(rows: Floats, *, rotary: bool = False) -> Floats:
     return np.asarray(found, np.float32)
 
 
-def scales(peak: Floats, sharing: Sharing = "channel", *, headroom: float = 1.0) -> Floats:
-    """Peaks [G, D] -> scales [G, 1, D], equal within a head for sharing "head".
-
-    headroom: how much larger than any row seen the largest code is; what exceeds it is clipped.
-    """
-    if not (np.isfinite(peak).all() and (peak >= 0).all()) or not headroom > 0:
-        raise QuantError(f"peaks must be finite and not negative, headroom positive ({headroom})")
-    shared = (
-        peak if sharing == "channel" else np.broadcast_to(peak.max(1, keepdims=True), peak.shape)
-    )
-    step = np.where(shared > 0, shared * np.float32(headroom / _LIMIT), 1)
+def scales(peak: Floats) -> Floats:
+    """Peaks [G, D] -> scales [G, 1, D]: the code 127 is the largest row seen; larger ones are clipped."""
+    if not (np.isfinite(peak).all() and (peak >= 0).all()):
+        raise QuantError("peaks must be finite and not negative; calibrate again")
+    step = np.where(peak > 0, peak / np.float32(_LIMIT), 1)
     return np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)[:, None, :]
 
 

@@ -177,12 +177,11 @@ def test_fp8_codes_are_read_as_what_they_stand_for():
     assert np.abs(float8.decode(codes)).max() == float8.MAX
 
 
-@pytest.mark.parametrize("sharing", ["channel", "head"])
-def test_the_int8_cache_of_groupqueryattention_holds_our_codes(sharing):
+def test_the_int8_cache_of_groupqueryattention_holds_our_codes():
     heads, groups, dim, capacity, count = 4, 2, 64, 32, 7
     k, v = (gaussian(1, groups, count, dim, seed=i) for i in (1, 2))
     narrow = [0.8 * kv_cache.peaks(rows) for rows in (k, v)]  # so that clipping is seen too
-    scales = [kv_cache.scales(peak, sharing) for peak in narrow]
+    scales = [kv_cache.scales(peak) for peak in narrow]
     names = ["q", "k", "v", "pk", "pv", "last", "total", *[""] * 5, "ks", "vs"]
     node = helper.make_node(
         "GroupQueryAttention",
