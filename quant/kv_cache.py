@@ -40,7 +40,7 @@ def peaks(rows: Floats, *, rotary: bool = False) -> Floats:
 
 def scales(peak: Floats) -> Floats:
     """Peaks [G, D] -> scales [G, 1, D]: the code 127 is the largest row seen; larger ones are clipped."""
-    if not (np.isfinite(peak).all() and (peak >= 0).all()):
+    if not np.isfinite(peak).all() or (peak < 0).any():
         raise QuantError("peaks must be finite and not negative; calibrate again")
     step = np.where(peak > 0, peak / np.float32(_LIMIT), 1)
     return np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)[:, None, :]
