@@ -39,7 +39,7 @@ def peaks(rows: Floats, *, rotary: bool = False) -> Floats:
 
 
 def scales(peak: Floats) -> Floats:
-    """Peaks [G, D] -> scales [G, 1, D]: the code 127 is the largest row seen; larger ones are clipped."""
+    """Peaks [G, D] -> scales [G, 1, D]: 127 is the largest row seen, what is larger is clipped."""
     if not np.isfinite(peak).all() or (peak < 0).any():
         raise QuantError("peaks must be finite and not negative; calibrate again")
     step = np.where(peak > 0, peak / np.float32(_LIMIT), 1)
