@@ -85,14 +85,14 @@ class _Twin:
     def __init__(self) -> None:
         self.buffers: Mapping[str, Buffer] = {}
 
-    def follow(self, cache: Cache, device: str) -> None:
-        """Take on the sizes of `cache`, keeping the rows there are."""
+    def follow(self, cache: Cache, engine: Engine) -> None:
+        """Take on the sizes of `cache`, in the dtypes of `engine`, keeping the rows there are."""
         old, wanted = self.buffers, cache.buffers
         shapes = {name: buffer.numpy().shape for name, buffer in wanted.items()}
         if shapes == {name: buffer.numpy().shape for name, buffer in old.items()}:
             return
         self.buffers = {
-            name: Buffer(shape, wanted[name].numpy().dtype, device)
+            name: Buffer(shape, engine.inputs[name].dtype, engine.device)
             for name, shape in shapes.items()
         }
         for name, buffer in old.items():
@@ -121,7 +121,7 @@ class ShadowedEngine(Engine):
         """Run both; returns what the reference puts out."""
         twins = [self._twins.setdefault(cache, _Twin()) for cache in caches]
         for cache, twin in zip(caches, twins, strict=True):
-            twin.follow(cache, self._candidate.device)
+            twin.follow(cache, self._candidate)
         found, what = self._reference.run(feeds, caches), OUTPUTS[self.name]
         self._error.add(found[what], self._candidate.run(feeds, twins)[what])
         return found

@@ -15,6 +15,8 @@ from antiphon.export.fitting import Fitting, statistics_for
 from antiphon.export.matrix import Fitted, as_rows, whole
 from antiphon.export.pipeline import export
 from antiphon.export.plan import Plan
+from antiphon.export.proof.dialogues import Question
+from antiphon.export.proof.evaluation import evaluate
 from antiphon.export.reference.lm import rotary
 from antiphon.quant import kv_cache
 from antiphon.quant.awq import Scaling
@@ -248,7 +250,7 @@ def test_an_export_keeps_int8_caches(source, seen, tmp_path):
             weights="fp32",
             kv=kv,
             statistics=seen.folder,
-            noise_frames=20,
+            noise_frames=1200,
         )
         bundles[kv] = Bundle.open(tmp_path / kv)
     for name, entry in bundles["int8"].manifest.engines.items():
@@ -264,9 +266,16 @@ def test_an_export_keeps_int8_caches(source, seen, tmp_path):
         lm.prefill(rows)
     for ask in (LanguageModel.speech_logits, LanguageModel.text_logits):
         assert 35 < sqnr_db(ask(floats), ask(coded)) < 70
-    assert sum(s.ring.nbytes for s in coded._stages) * 4 == sum(
-        s.ring.nbytes for s in floats._stages
-    )
+    sizes = [sum(stage.ring.nbytes for stage in lm._stages) for lm in (floats, coded)]
+    assert sizes[0] == 4 * sizes[1]
+    asked = [Question(name="why", pcm=None, text="Why?")]
+    found = evaluate(bundles["int8"], asked, bundles["float32"])
+    assert {n for n, e in found.engines.items() if e.noise} == {
+        "trunk",
+        "speech_branch",
+        "text_branch",
+    }
+    assert min(e.sqnr_db for e in found.engines.values() if e.noise) > 30
 
 
 def test_statistics_of_another_checkpoint_are_refused(seen, tmp_path):
