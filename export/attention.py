@@ -1,11 +1,12 @@
 """Attention over caches that the runtime keeps: rows are scattered in place, then attended to.
 
     float32   K, V -> TensorScatter -> Attention
-    int8      K, V / scale -> QuantizeLinear -> TensorScatter -> Cast -> Attention(q · scale of K)
-                                                                          · scale of V
+    int8      K, V / scale -> QuantizeLinear -> TensorScatter -> Cast -> Attention   of each head
+                                                       q · scale of K ---^      · scale of V
 
 Scales (`antiphon.quant.kv_cache`) multiply the query and the result, which are short: of the caches
-only codes are read.
+only codes are read. Heads are cast one at a time: their floats stay in the processor's own memory,
+where those of all heads at once would go to the computer's and back.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ def attend(
             for name, row in zip(caches.names, rows, strict=True)
         )
         return g.op("Attention", q, keys, values, mask)
-    sides, scales = [], []
+    grown, scales = [], []
     for name, row, scale in zip(caches.names, rows, caches.scales, strict=True):
         scales.append(g.const(f"{name}.scale", scale[None]))
         code = _codes(g, g.op("Div", row, scales[-1]))
-        grown = _scatter(g, name, code, write_index, caches.dims, np.int8)
-        sides.append(g.op("Cast", grown, to=TensorProto.FLOAT))
-    y = g.op("Attention", g.op("Mul", q, scales[0]), *sides, mask)
-    return g.op("Mul", y, scales[1])
+        grown.append(_scatter(g, name, code, write_index, caches.dims, np.int8))
+    q, heads, parts = g.op("Mul", q, scales[0]), len(caches.scales[0]), []
+    queries = g.ops("Split", q, outputs=heads, axis=1, num_outputs=heads)
+    for i, part in enumerate(queries):
+        sides = (g.op("Cast", g.slice(x, 1, i, i + 1), to=TensorProto.FLOAT) for x in grown)
+        parts.append(g.op("Attention", part, *sides, mask))
+    return g.op("Mul", g.concat(1, *parts), scales[1])
 
 
 def _scatter(
