@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from antiphon.quant.error import sqnr_db
 from antiphon.runtime.errors import ConfigError
 from benchmarks import operators, speaking_path
 from benchmarks.layout import SMALL, Sizes
@@ -42,6 +43,18 @@ def test_what_a_step_reads_is_counted(folder):
     assert path.allocated == 1024, "storage doubles, as in a conversation"
     data = [(folder / f"{name}.data").stat().st_size for name in ("trunk", "speech_branch")]
     assert speaking_path.weight_bytes(folder) == sum(data)
+
+
+def test_int8_caches_are_read_as_a_quarter_of_the_bytes(folder, tmp_path):
+    speaking_path.build(tmp_path, SIZES, "fp32", kv="int8")
+    logits = []
+    for engines in (folder, tmp_path):
+        path = speaking_path.SpeakingPath(engines, SIZES)
+        path.open(40, 1)
+        value_bytes = 4 if engines is folder else 1
+        assert path.cache_bytes == 40 * 3 * 2 * SMALL["lm"]["NKV"] * value_bytes
+        logits.append(path.step())
+    assert 25 < sqnr_db(*logits) < 60, "the same keys and values, rounded"
 
 
 def test_engines_that_are_there_are_not_made_again(folder):
