@@ -59,8 +59,13 @@ def statistics_for(plan: Plan, source: Checkpoint, folder: Path | None) -> Stati
     found = Statistics.open(folder, source)
     if plan.kv == INT8_CACHES:
         for layer in (name for name in layer_names(source) if name not in HEADS):
-            found.cache_peaks(layer)
+            found.cache_peaks(layer, _cache_shape(source))
     return found
+
+
+def _cache_shape(source: Checkpoint) -> tuple[int, int]:
+    """Heads and channels of the keys and values of one row."""
+    return source.lm_config.num_key_value_heads, source.lm_config.head_dim
 
 
 def _needs_statistics(plan: Plan) -> Iterator[str]:
@@ -98,7 +103,7 @@ class Fitting:
 
     def cache_scales(self, layer: str) -> tuple[Floats, Floats]:
         """Scales [G, 1, D] of a layer's int8 keys and values, which scaled matrices may divide."""
-        key, value = self._statistics.cache_peaks(layer)
+        key, value = self._statistics.cache_peaks(layer, _cache_shape(self._source))
         divisor = self._scaling((layer, _MAKERS["self_attn.v_proj"]))
         if divisor is not None:
             value = value / divisor.reshape(value.shape)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.quant import kv_cache
+from antiphon.quant.schemes import QuantError
 from antiphon.runtime.errors import ConfigError, CorruptFile
 from antiphon.runtime.strict import parse
 
@@ -65,11 +66,14 @@ class CachePeaks(NamedTuple):
         return cls(*np.zeros((2, groups, head_dim), np.float32))
 
     def joined(self, keys: Floats, values: Floats) -> CachePeaks:
-        """With rows [B, G, S, D] seen besides."""
-        return CachePeaks(
-            np.maximum(self.key, kv_cache.peaks(keys, rotary=True)),
-            np.maximum(self.value, kv_cache.peaks(values)),
-        )
+        """With rows [B, G, S, D] seen besides. Raises ConfigError unless all are finite."""
+        try:
+            new = kv_cache.peaks(keys, rotary=True), kv_cache.peaks(values)
+        except QuantError as error:
+            raise ConfigError(
+                f"{error}; the checkpoint is damaged, or not of this model"
+            ) from error
+        return CachePeaks(*(np.maximum(a, b) for a, b in zip(self, new, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +113,12 @@ class Statistics:
             raise CorruptFile(f"{layer}.npz: {name} is {found.rows.shape}; {_AGAIN}")
         return found
 
-    def cache_peaks(self, layer: str) -> CachePeaks:
-        """Peaks of the keys and values of a layer such as "model.text_block.layers.0"."""
+    def cache_peaks(self, layer: str, shape: tuple[int, int]) -> CachePeaks:
+        """Peaks [G, D] of the keys and values of a layer such as "model.text_block.layers.0"."""
         found = CachePeaks(*self._arrays(layer, "key_peak", "value_peak"))
-        if found.key.ndim != 2 or found.key.shape != found.value.shape:
-            raise CorruptFile(f"{layer}.npz: key_peak is {found.key.shape}; {_AGAIN}")
+        shapes = [s.shape for s in found if np.isfinite(s).all() and s.min(initial=0) >= 0]
+        if shapes != 2 * [shape]:
+            raise CorruptFile(f"{layer}.npz: peaks {shapes}, expected two of {shape}; {_AGAIN}")
         return found
 
     def _arrays(self, layer: str, *names: str) -> list[NDArray[Any]]:

@@ -34,7 +34,7 @@ def peaks(rows: Floats, *, rotary: bool = False) -> Floats:
         magnitude = np.concatenate([length, length], axis=-1)
     found = magnitude.max(axis=-2).reshape(-1, *(rows.shape[-3], rows.shape[-1])).max(axis=0)
     if not np.isfinite(found).all():
-        raise QuantError("a key or value is not finite; calibrate in float32")
+        raise QuantError("a key or value is not finite")
     return np.asarray(found, np.float32)
 
 

@@ -106,7 +106,7 @@ def test_peaks_are_those_of_the_keys_and_values_of_the_reference(made, checkpoin
     assert seen.keys() == {name for name in made.index.layers if "layers" in name}
     for layer, rows in seen.items():
         keys, values = (np.concatenate(side, axis=1) for side in zip(*rows, strict=True))
-        half, found = keys.shape[2] // 2, made.cache_peaks(layer)
+        half, found = keys.shape[2] // 2, made.cache_peaks(layer, keys.shape[::2])
         length = np.hypot(keys[..., :half], keys[..., half:]).max(axis=1)
         np.testing.assert_allclose(found.key, np.tile(length, 2), rtol=1e-4)
         np.testing.assert_allclose(found.value, np.abs(values).max(axis=1), rtol=1e-4)
@@ -216,6 +216,28 @@ def test_a_damaged_layer_is_named(made, checkpoint, tmp_path):
         damage()
         with pytest.raises(CorruptFile, match=r"text_block\.layers\.0\.npz: .*calibrate again"):
             found.inputs("model.text_block.layers.0.mlp.up_proj.weight")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda peak: peak[:, 1:], lambda peak: peak * np.float32("nan")]
+)
+def test_damaged_peaks_are_refused(damage, made, checkpoint, tmp_path):
+    folder, layer = tmp_path / "copy", "model.text_block.layers.0"
+    shutil.copytree(made.folder, folder)
+    with np.load(folder / f"{layer}.npz") as stored:
+        arrays = dict(stored)
+    shape = arrays["value_peak"].shape
+    arrays["value_peak"] = damage(arrays["value_peak"])
+    np.savez(folder / f"{layer}.npz", allow_pickle=False, **arrays)
+    found = Statistics.open(folder, Checkpoint.open(checkpoint))
+    with pytest.raises(CorruptFile, match=r"layers\.0\.npz: peaks .*calibrate again, into anoth"):
+        found.cache_peaks(layer, shape)
+
+
+def test_a_key_that_is_not_finite_ends_the_calibration():
+    rows = np.ones((1, 2, 3, 8), np.float32)
+    with pytest.raises(ConfigError, match="key or value is not finite; the checkpoint is damaged"):
+        statistics.CachePeaks.none(2, 8).joined(rows, rows * np.float32("inf"))
 
 
 @given(exponent=st.integers(-8, 90), count=st.integers(0, 5))
