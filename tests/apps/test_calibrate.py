@@ -35,10 +35,10 @@ def test_it_says_what_it_does_and_what_came_of_it(argv, tmp_path, capsys):
 def test_an_interruption_leaves_what_is_finished(argv, monkeypatch, capsys):
     save = calibration.save_layer
 
-    def interrupted(folder, layer, inputs):
+    def interrupted(folder, layer, *seen):
         if layer == "text_lm_head":
             raise KeyboardInterrupt
-        save(folder, layer, inputs)
+        save(folder, layer, *seen)
 
     monkeypatch.setattr(calibration, "save_layer", interrupted)
     assert main(argv) == 130

@@ -121,8 +121,8 @@ def test_a_killed_export_goes_on(checkpoint, straight, tmp_path):
 def test_a_half_written_engine_is_made_again(checkpoint, straight, tmp_path, monkeypatch):
     build = engines.build_branch
 
-    def stopped(config, branch, read, kept, path, *, jobs):
-        build(config, branch, read, kept, path, jobs=jobs)  # looks whole, was never noted
+    def stopped(config, branch, read, kept, path, how):
+        build(config, branch, read, kept, path, how)  # looks whole, was never noted
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engines, "build_branch", stopped)
