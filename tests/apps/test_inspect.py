@@ -32,7 +32,7 @@ def test_a_whole_checkpoint(folder, capsys):
     assert ["MOSS-Speech-Codec/flow/campplus.onnx", "absent"] in lines
     assert ["voices:", "heart"] in lines
     assert any(line[:2] == ["language", "model"] for line in lines)
-    assert any(line[:4] == ["8", "GB", "int4", "512"] for line in lines)
+    assert any(line[:4] == ["8", "GB", "int4", "256"] for line in lines)
     assert lines[-1] == ["complete"]
 
 
