@@ -315,7 +315,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(checkpoint, tmp_path,
     [
         (
             {"weights": "q4_k"},
-            r"weights: unknown 'q4_k'; choose a recipe \(fp16, fp32",
+            r"weights: unknown 'q4_k'; the nearest is int4; choose a recipe \(fp16, fp32",
         ),
         ({"target": "tpu"}, "target 'tpu': choose one of cpu"),
         ({"noise_frames": 0}, "noise_frames is 0, expected 1 to 15000"),
