@@ -29,7 +29,7 @@ from antiphon.runtime.errors import AntiphonError
 from nano.evaluate import on_cpu, paired
 
 from .machine import RESULTS, save
-from .quality_bundles import RECIPES, TWINS, export_all
+from .quality_bundles import PLAIN, RECIPES, TWINS, export_all
 from .quality_heads import Dialogues, asked, better, read_back, scores
 from .quality_speed import in_turns
 
@@ -68,8 +68,8 @@ def heads(out: Path, work: Path, count: int) -> dict[str, Any]:
         if name != REFERENCE
     }
     found: dict[str, Any] = {name: scores(rows) for name, rows in read.items()}
-    for name, twin in TWINS.items():
-        found[twin.of].setdefault("against", {})[name] = better(read[twin.of], read[name])
+    for name, plain in PLAIN.items():
+        found[name]["less_than_plain"] = better(read[name], read[plain])
     return found
 
 

@@ -34,6 +34,13 @@ TWINS = {
     "int4-quality-plain": Twin("int4-quality", "rtn", "rtn"),
     "int4-quality-searched": Twin("int4-quality", "mse", "mse"),
 }
+PLAIN = {  # the twin that merely rounds, of as many bits
+    "int4": "int4-plain",
+    "int4-gptq": "int4-plain",
+    "int4-awq-gptq": "int4-plain",
+    "int4-quality": "int4-quality-plain",
+    "int4-quality-searched": "int4-quality-plain",
+}
 _NORM_FED = "*_block.layers.*.[qkgu]*_proj.weight"
 
 
