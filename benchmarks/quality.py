@@ -7,7 +7,7 @@ bits but choose the codes otherwise. Then, one stage after the other:
     heads     the bundle reads the float32 bundle's replies: agreement and KL of both heads
     engines   `antiphon eval`: every engine by itself, codes heard, endings, voice
     speed     replies in turns, in seconds of the processor, so that other work does not count
-    bytes     of the bundles; with --shapes also what a checkpoint of other sizes would take
+    bytes     of the bundles, and of what the published checkpoint would become
 
 Every stage leaves its numbers in the result, so that stages can be run one by one.
 """
@@ -18,7 +18,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from antiphon.export.checkpoint import Checkpoint
 from antiphon.export.plan import Plan
@@ -28,6 +29,7 @@ from antiphon.export.proof.sound import find_listener
 from antiphon.runtime.errors import AntiphonError
 from nano.evaluate import on_cpu, paired
 
+from .layout import REAL
 from .machine import RESULTS, save
 from .quality_bundles import PLAIN, RECIPES, TWINS, export_all
 from .quality_heads import Dialogues, asked, better, read_back, scores
@@ -86,22 +88,21 @@ def engines(out: Path, work: Path, count: int) -> dict[str, Any]:
     return found
 
 
-def sizes(out: Path, shapes: Path | None) -> dict[str, Any]:
-    """Bytes of the bundles, and of the language model that a checkpoint would become."""
+def sizes(out: Path) -> dict[str, Any]:
+    """Bytes of the bundles, and of the language model that the published one would become."""
     found: dict[str, Any] = {}
     for name in (*RECIPES, *TWINS):
         subject = Subject.of(on_cpu(out / name))
         found[name] = {"bytes": subject.nbytes, "step_bytes": subject.step_bytes}
-    if shapes is not None:
-        source = Checkpoint.open(shapes)
-        for name, target in RECIPES.items():
-            plan = Plan.make(source, name, target)
-            parts = {
-                part: sum(weight.nbytes for weight in plan.of(part).values())
-                for part in ("trunk", "speech_branch", "text_branch", "tables")
-            }
-            step = parts["trunk"] + parts["speech_branch"]
-            found[name]["of_shapes"] = {"lm_bytes": sum(parts.values()), "step_bytes": step}
+    published = cast(Checkpoint, SimpleNamespace(shapes=REAL.census))  # a plan reads no tensor
+    for name, target in RECIPES.items():
+        plan = Plan.make(published, name, target)
+        parts = {
+            part: sum(weight.nbytes for weight in plan.of(part).values())
+            for part in ("trunk", "speech_branch", "text_branch", "tables")
+        }
+        step = parts["trunk"] + parts["speech_branch"]
+        found[name]["published"] = {"lm_bytes": sum(parts.values()), "step_bytes": step}
     return found
 
 
@@ -119,7 +120,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--heads-questions", type=int, default=180, help="for the heads (default: 180)")
     add("--engine-questions", type=int, default=24, help="for the engines (default: 24)")
     add("--speed-questions", type=int, default=16, help="timed in turns (default: 16)")
-    add("--shapes", type=Path, metavar="CHECKPOINT", help="whose sizes are computed too")
     return parser.parse_args(argv)
 
 
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace, result: dict[str, Any]) -> None:
         "heads": lambda: heads(args.out, work, args.heads_questions),
         "engines": lambda: engines(args.out, work, args.engine_questions),
         "speed": lambda: in_turns(args.out, TIMED, asked(work, args.speed_questions)),
-        "bytes": lambda: sizes(args.out, args.shapes),
+        "bytes": lambda: sizes(args.out),
     }
     for name in args.stages:
         result[name] = stages[name]()
