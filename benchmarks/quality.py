@@ -117,8 +117,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("out", type=Path, help="folder of the bundles, made where absent")
     add("--stages", nargs="+", choices=STAGES, default=STAGES)
     add("--work", type=Path, default=Path("~/.cache/antiphon-nano"), help="held-out questions")
-    add("--heads-questions", type=int, default=180, help="for the heads (default: 180)")
-    add("--engine-questions", type=int, default=24, help="for the engines (default: 24)")
+    add("--heads-questions", type=int, default=120, help="for the heads (default: 120)")
+    add("--engine-questions", type=int, default=16, help="for the engines (default: 16)")
     add("--speed-questions", type=int, default=16, help="timed in turns (default: 16)")
     return parser.parse_args(argv)
 
