@@ -105,9 +105,11 @@ class Plan:
         for name, (kind, shape) in subjects.items():
             rule = recipe.rule_of(name)
             if rule.scheme.name not in TARGETS[target]:
+                able = [other for other, runs in TARGETS.items() if rule.scheme.name in runs]
                 raise ConfigError(
                     f"recipe {recipe.name}: {name} as {rule.scheme.name}, which target {target} "
-                    f"cannot run; it runs {', '.join(sorted(TARGETS[target]))}"
+                    f"cannot run; {INT8.name} is the nearest that it runs, or choose target "
+                    f"{' or '.join(able)}"
                 )
             kept = _scheme(recipe, name, kind, shape, rule.scheme)
             _check_method(recipe, name, rule, kept)
@@ -173,8 +175,8 @@ def _scheme(
         nearest = _nearest(scheme, shape[0], inputs)
     if legal is None:
         raise ConfigError(
-            f"recipe {recipe.name}: {name} {list(shape)} cannot be {scheme.name}; the nearest that "
-            f"fits is {nearest}"
+            f"recipe {recipe.name}: {name} {list(shape)} cannot be {scheme.name}"
+            f"{_reason(kind, scheme, shape)}; the nearest that fits is {nearest}"
         )
     return legal
 
@@ -185,6 +187,15 @@ def _fits(scheme: Scheme, outputs: int, inputs: int) -> bool:
     if scheme.bits == 4 and outputs % 2:  # two outputs share a byte
         return False
     return not (stated and inputs % scheme.block_size)
+
+
+def _reason(kind: Kind, scheme: Scheme, shape: tuple[int, ...]) -> str:
+    if kind == "table":
+        return ": tables have one scale to a row"
+    inputs = math.prod(shape[1:])
+    if scheme.block_size and inputs % scheme.block_size:
+        return f": blocks of {scheme.block_size} do not divide {inputs} inputs"
+    return f": {shape[0]} outputs are odd"
 
 
 def _nearest(scheme: Scheme, outputs: int, inputs: int) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from . import blocks, rounding
-from .schemes import FP16, SCHEMES, QuantError, Scheme, scheme
+from .schemes import FP16, SCHEMES, QuantError, Scheme, nearest, scheme
 
 METHODS = {"rtn": blocks.quantize, "mse": rounding.search}  # how scales and codes are chosen
 AWQ, SCALED = "awq", ("awq", "awq+gptq")  # inputs are scaled before rounding
@@ -86,16 +86,15 @@ class Recipe:
         Raises QuantError for a weight without a rule, for a rule that matches nothing, and for one
         that never applies because earlier rules match first wherever it does.
         """
-        left = list(names)
-        first = left[0] if left else "nothing"
+        left = everything = list(names)
         taken: dict[str, Rule] = {}
         for rule in self.rules:
             matching = [name for name in left if rule.matches(name)]
             early = {r.match for name, r in taken.items() if rule.matches(name)}
             if not matching and not early:
                 raise QuantError(
-                    f"recipe {self.name}: {rule.match!r} matches no weight of this model; names "
-                    f"look like {first}"
+                    f"recipe {self.name}: {rule.match!r} matches no weight of this model; the "
+                    f"nearest is {nearest(rule.match, everything or ['nothing'])}"
                 )
             if not matching:
                 raise QuantError(
@@ -142,8 +141,8 @@ def load_recipe(source: str | Path) -> Recipe:
     if text in SCHEMES:
         return plain(SCHEMES[text])
     raise QuantError(
-        f"unknown {text!r}; choose a recipe ({', '.join(shipped())}), a scheme "
-        f"({', '.join(SCHEMES)}) or a file NAME{SUFFIX}"
+        f"unknown {text!r}; the nearest is {nearest(text, (*shipped(), *SCHEMES))}; choose a "
+        f"recipe ({', '.join(shipped())}), a scheme ({', '.join(SCHEMES)}) or a file NAME{SUFFIX}"
     )
 
 

@@ -7,7 +7,9 @@ searched     -127 … 127               -8 … 7           the same
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
 
 class QuantError(ValueError):
@@ -82,7 +84,20 @@ SCHEMES = {s.name: s for s in (FP32, FP16, INT8, INT8_ROW, INT4_B32, INT4_B64, I
 
 
 def scheme(name: str) -> Scheme:
-    """Look a scheme up by name. Raises QuantError naming the known ones."""
+    """Look a scheme up by name. Raises QuantError naming the nearest and the known ones."""
     if name not in SCHEMES:
-        raise QuantError(f"unknown scheme {name!r}; known: {', '.join(SCHEMES)}")
+        raise QuantError(
+            f"unknown scheme {name!r}; the nearest is {nearest(name, SCHEMES)}; known: "
+            f"{', '.join(SCHEMES)}"
+        )
     return SCHEMES[name]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that has most of the letters of `word` in their order; there must be one."""
+
+    def alike(other: str) -> tuple[int, int]:
+        pieces = SequenceMatcher(None, word, other, autojunk=False).get_matching_blocks()
+        return sum(piece.size for piece in pieces), -len(other)
+
+    return max(known, key=alike)

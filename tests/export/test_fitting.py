@@ -324,6 +324,6 @@ def test_fp8_engines_hold_what_numpy_decodes(source, tmp_path):
 
 
 def test_fp8_is_refused_where_it_cannot_run(source):
-    with pytest.raises(ConfigError, match="as fp8, which target cpu cannot run; it runs fp16"):
+    with pytest.raises(ConfigError, match="fp8, which target cpu cannot run; int8 is"):
         Plan.make(source, "fp8", "cpu")
     assert "fp8" in Plan.make(source, "fp8", "cuda").stated("trunk")

@@ -315,13 +315,13 @@ def test_a_full_disk_is_noticed_before_anything_is_written(checkpoint, tmp_path,
     [
         (
             {"weights": "q4_k"},
-            r"weights: unknown 'q4_k'; choose a recipe \(fp16, fp32",
+            r"weights: unknown 'q4_k'; the nearest is int4_b32; choose a recipe \(fp16, fp32",
         ),
         ({"target": "tpu"}, "target 'tpu': choose one of cpu"),
         ({"noise_frames": 0}, "noise_frames is 0, expected 1 to 15000"),
         ({"noise_frames": 15_001}, "noise_frames is 15001"),
         ({"jobs": -1}, "jobs is -1, expected 0 or more"),
-        ({"weights": "int4_b64"}, r"down_proj\.weight \[64, 96\] cannot be int4_b64; .* int4_b32"),
+        ({"weights": "int4_b64"}, r"down_proj\.weight \[64, 96\] cannot be int4_b64: .* int4_b32"),
     ],
 )
 def test_a_wrong_option_names_the_right_ones(options, message, checkpoint, tmp_path):

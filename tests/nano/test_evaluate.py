@@ -1,8 +1,12 @@
 """The counts and comparisons of the evaluation, on answers made up for it."""
 
-import pytest
+from pathlib import Path
 
-from nano.evaluate import Answer, Tally, merged, paired, summary
+import pytest
+from tiny_bundle import manifest, write_bundle, write_manifest
+
+from antiphon.runtime.bundle import Bundle
+from nano.evaluate import Answer, Tally, merged, on_cpu, paired, summary
 
 
 def answer(number: int, *, right: bool, errors: int = 0, unseen: bool = True) -> Answer:
@@ -59,3 +63,11 @@ def test_the_parts_of_several_processes_are_one_evaluation() -> None:
     whole = Tally(answers=[answer(n, right=n % 2 == 0) for n in range(6)], typed_right=[True] * 6)
     parts = [Tally(answers=whole.answers[k::2], typed_right=[True] * 3) for k in (1, 0)]
     assert summary(merged(parts)) == summary(whole)
+
+
+def test_a_bundle_for_another_target_is_opened_on_the_cpu(tmp_path: Path) -> None:
+    """fp8 bundles are made for CUDA; their numbers are looked at here."""
+    folder = write_bundle(tmp_path / "bundle")
+    write_manifest(folder, manifest(folder).to_dict() | {"target": "cuda"})
+    assert Bundle.open(folder).manifest.target == "cuda"
+    assert on_cpu(folder).manifest.target == "cpu"
