@@ -102,11 +102,11 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     for value in y.ticks:
         _, at = _place(x, y, (x.low, value))
         parts.append(_line("grid", (left, at), (right, at)))
-        parts.append(_text(left - 6, at + 4, f"{value:g}", anchor="end"))
+        parts.append(_text(left - 6, at + 4, _number(value), anchor="end"))
     for value in x.ticks:
         at, _ = _place(x, y, (value, y.low))
         parts.append(_line("grid", (at, bottom), (at, top)))
-        parts.append(_text(at, bottom + 16, f"{value:g}", anchor="middle"))
+        parts.append(_text(at, bottom + 16, _number(value), anchor="middle"))
     parts += [
         _line("axis", (left, bottom), (right, bottom)),
         _line("axis", (left, bottom), (left, top)),
@@ -115,6 +115,11 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     middle = (top + bottom) / 2
     turned = f'<text transform="translate(14 {middle:.1f}) rotate(-90)" text-anchor="middle">'
     return [*parts, f"{turned}{escape(y.label)}</text>"]
+
+
+def _number(value: float) -> str:
+    """Short enough for the margin: 0.001, but 1e-4."""
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 0.001 else f"{value:g}"
 
 
 def _line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:
