@@ -174,7 +174,9 @@ def test_a_whole_bundle_is_verified_and_described(bundle_folder, capsys):
 def test_an_interrupt_leaves_nothing(question, tmp_path, bundle_folder):
     soundfile.write(question, tone(16000, 20), 16000)
     argv = [sys.executable, "-m", "antiphon.apps.cli", "reply", "q.wav", "r.wav"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert "hearing 20.0 s" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60)[1] == "antiphon: interrupted\n"
