@@ -89,10 +89,24 @@ class FromFile:
     def __init__(self, bundle: Path, judge: Judge) -> None:
         self._session, self._judge = Session(Bundle.open(bundle)), judge
 
-    def right(self, question: Question, pcm: Pcm | None = None) -> bool:
-        """Whether the answer is the right one; `pcm`: the question as it is really asked."""
+    def right(
+        self, question: Question, pcm: Pcm | None = None, device_hz: int | None = None
+    ) -> bool:
+        """Whether the answer is the right one.
+
+        pcm        the question as it is really asked
+        device_hz  the rate of a device through which both question and answer go
+        """
+        asked = question.pcm if pcm is None else pcm
         self._session.reset()
-        self._session.listen(question.pcm if pcm is None else pcm)
-        reply = self._session.run_reply()
+        self._session.listen(_through(asked, RATE_HZ, device_hz))
+        said = self._session.run_reply().pcm
         rate_hz = self._session.manifest.vocoder.sample_rate_hz
-        return self._judge.hear(reply.pcm, rate_hz) == question.answer
+        return self._judge.hear(_through(said, rate_hz, device_hz), rate_hz) == question.answer
+
+
+def _through(pcm: Pcm, rate_hz: int, device_hz: int | None) -> Pcm:
+    """What a device of that rate leaves of it."""
+    if device_hz is None or device_hz >= rate_hz:
+        return pcm
+    return resample(resample(pcm, rate_hz, device_hz), device_hz, rate_hz)
