@@ -5,8 +5,9 @@
 
 One far block goes with each near block. AEC3 finds the delay between them by itself, as long as
 the sound was in the reference before it is in the microphone, but whenever that delay changes it
-needs a moment, in which echo gets through. So the reference lags a little from the start, and a
-block that comes too late is left out: the next ones must not move.
+needs a moment, in which echo gets through. So the reference lags a little from the start (until
+the loudspeaker itself stalls), and a block that comes too late is left out: the next ones must not
+move.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .streams import Playout
 
 Pcm = NDArray[np.float32]
 
-LAG_BLOCKS = 3  # 30 ms: less than any loudspeaker and microphone take; callbacks come unevenly
+LAG_BLOCKS = 3  # 30 ms, for callbacks come unevenly: less than the LATENCY_S asked of a device
 WINDOW_BLOCKS = 100  # in which the reference must once lag no more than that: 1 s
 LATE_BLOCKS = 20  # a block missing for longer was never played: 200 ms
 
@@ -60,7 +61,7 @@ class Reference:
         if len(reader) and self._lag < LAG_BLOCKS:
             self._lag += 1
             return self._silence
-        late = min(self._missing, max(0, len(reader) - 1 - near_waiting))
+        late = min(self._missing, max(0, len(reader) - 1 - LAG_BLOCKS - near_waiting))
         reader.drop(late)
         self._missing -= late
         if not len(reader):

@@ -185,7 +185,9 @@ class DuplexSession:
         step = self._taker.push(self.speech_probability, replying=self.session.replying)
         if step is not None:
             self._ACTIONS[step.signal](self, self._now - step.since * WINDOW_SAMPLES)
-        if self._taker.phase is Phase.SPEECH:
+        if self._taker.phase is Phase.SPEECH and self._taker.idle:
+            self._skip(self._now, self._taker.config.rejoin_ms)
+        elif self._taker.phase is Phase.SPEECH:
             self._listen()
 
     # what is done about a signal; `onset` is the sample at which began what it speaks of

@@ -125,6 +125,11 @@ class TurnTaker:
             return self._speech()
         return self._pause() if self.phase is Phase.PAUSE else self._interruption()
 
+    @property
+    def idle(self) -> bool:
+        """In SPEECH: it has been silent for as long as a pause, too early in the turn for one."""
+        return self._lasted(self._silent, self.config.pause_ms)
+
     def give_up(self) -> None:
         """The turn cannot be taken; the user is not listened to before the next silence."""
         self._deaf |= self.phase is not Phase.QUIET and self._speaking

@@ -107,6 +107,17 @@ def test_the_reference_keeps_step(played, sd):
         assert numbers == [None if b in missing else e for b, e in enumerate(expected)]
 
 
+@pytest.mark.parametrize("burst", [2, 3, 4])
+def test_what_comes_in_bursts_is_whole_after_a_stall(burst, sd):
+    pair, numbers = Pair(sd), []
+    for time in range(600):
+        if time % burst == 0 and time not in range(100, 115):
+            pair.play(burst)
+        numbers.append(number(pair.reference.take(0)))
+    assert None not in numbers[150:]
+    assert numbers[-400:] == list(range(numbers[-1] - 399, numbers[-1] + 1))
+
+
 def test_a_late_reader_loses_no_step(sd):
     pair = Pair(sd)
     pair.play(30)

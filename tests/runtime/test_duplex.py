@@ -93,6 +93,15 @@ def test_a_pause_in_the_question_is_no_end(random_bundle, speculate):
     assert_state_is_that_of_the_rows(random_bundle, room.talk.session)
 
 
+def test_a_pause_after_half_a_word_is_hardly_heard_either(random_bundle):
+    room = furnished(random_bundle)
+    room.speak(np.concatenate([question()[3000:5000], silence(640), question()]))
+    room.wait(Kind.REPLY_ENDED)
+    assert kinds(room) == EXCHANGE
+    silent_s = room.talk.session.metrics.heard_s - (len(question()) + 2000) / 16_000
+    assert silent_s < 0.15 + 0.25 + 0.15 + 0.25  # before, twice after, and before it goes on
+
+
 def test_who_interrupts_is_heard_and_the_history_ends_at_what_was_played(random_bundle):
     room = furnished(random_bundle)
     room.speak(question())
