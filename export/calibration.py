@@ -12,7 +12,6 @@ One layer is in memory. What is finished is kept: the same command goes on after
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -36,7 +35,6 @@ from .progress import Counter, Progress, Silence
 from .reference.config import LMConfig
 from .reference.lm import DecoderLayer, RMSNorm, rotary
 from .statistics import (
-    INDEX,
     READERS,
     CachePeaks,
     Index,
@@ -44,6 +42,7 @@ from .statistics import (
     Statistics,
     fingerprint,
     layer_names,
+    read_arrays,
     read_index,
     save_index,
     save_layer,
@@ -95,7 +94,8 @@ def calibrate(
     bundle     of the same checkpoint, however its weights are stored: it makes the dialogues
     settings   fields of `Settings`
     Raises ConfigError where bundle and checkpoint do not belong together or there is no question,
-    BundleError where the folder holds something else, CorruptFile for damaged files.
+    BundleError where the folder holds something else, or was made otherwise, CorruptFile for
+    damaged files.
     """
     chosen, source, tell = Settings(**settings), Checkpoint.open(checkpoint), progress or Silence()
     model = Bundle.open(bundle)
@@ -124,18 +124,19 @@ def _check_same(source: Checkpoint, model: Bundle) -> None:
 
 
 def _begin(folder: Path, source: Checkpoint, key: str, tell: Progress) -> Index:
-    """What is finished already; what was made otherwise is removed."""
+    """What is finished already. Raises BundleError where that was made otherwise."""
     mark = fingerprint(source)
-    if folder.exists() and any(folder.iterdir()) and not (folder / INDEX).is_file():
-        raise BundleError(f"{folder}: holds something else than statistics; choose another folder")
-    index = read_index(folder)
-    if index and (index.checkpoint, index.questions) == (mark, key):
+    if folder.exists() and any(folder.iterdir()):
+        if (index := read_index(folder)) is None:
+            raise BundleError(f"{folder}: holds something else; choose another folder")
+        if (index.checkpoint, index.questions) != (mark, key):
+            raise BundleError(
+                f"{folder}: holds statistics of another checkpoint, or of other questions; choose "
+                "another folder, or remove this one"
+            )
         if index.layers:
             tell.note(f"going on after an earlier calibration; finished: {len(index.layers)}")
         return index
-    if folder.exists() and any(folder.iterdir()):
-        tell.note("earlier statistics discarded: of another checkpoint, or asked other questions")
-        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     index = Index(checkpoint=mark, questions=key, rows=0)
     save_index(folder, index)
@@ -158,8 +159,7 @@ def _dialogues(folder: Path, model: Bundle, chosen: Settings, tell: Progress) ->
         with new.open("wb") as file:
             np.savez(file, allow_pickle=False, **{f"{i:06}": grid for i, grid in enumerate(made)})
         new.replace(path)
-    with np.load(path, allow_pickle=False) as stored:
-        return [stored[name] for name in sorted(stored)]
+    return read_arrays(path)
 
 
 class _Walk:

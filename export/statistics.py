@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,8 +41,10 @@ READERS = {  # of each input of a layer: the matrices that multiply it
 }
 HEADS = ("text_lm_head", "audio_lm_head")
 _INPUT_OF = {reader: name for name, readers in READERS.items() for reader in readers}
+_DAMAGE = (OSError, KeyError, ValueError, TypeError, EOFError)  # what np.load makes of it
 _HALF_MAX = 32768.0  # the largest sampled value is brought below it
 _AGAIN = "calibrate again, into another folder"
+_MAKE = "make those of this one, in another folder: antiphon calibrate CHECKPOINT DIR"
 
 Floats = NDArray[np.float32]
 
@@ -96,13 +98,15 @@ class Statistics:
     def open(cls, folder: Path, source: Checkpoint) -> Self:
         """Open DIR. Raises ConfigError unless it is finished and of this checkpoint."""
         index = read_index(folder)
-        again = f"run antiphon calibrate {source.directory} {folder}"
         if index is None:
-            raise ConfigError(f"{folder}: no {INDEX} of a calibration there; {again}")
+            raise ConfigError(f"{folder}: no {INDEX} of a calibration there; {_MAKE}")
         if index.checkpoint != fingerprint(source):
-            raise ConfigError(f"{folder}: statistics of another checkpoint; {again}")
+            raise ConfigError(f"{folder}: statistics of another checkpoint; {_MAKE}")
         if missing := [n for n in layer_names(source) if n not in index.layers]:
-            raise ConfigError(f"{folder}: not finished, {missing[0]} is missing; {again}")
+            raise ConfigError(
+                f"{folder}: not finished, {missing[0]} is missing; run the antiphon calibrate that "
+                "began it again, with the same options: it goes on"
+            )
         return cls(folder, index)
 
     def inputs(self, tensor: str) -> Inputs:
@@ -122,12 +126,22 @@ class Statistics:
         return found
 
     def _arrays(self, layer: str, *names: str) -> list[NDArray[Any]]:
-        path = self.folder / f"{layer}.npz"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return [arrays[name] for name in names]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise CorruptFile(f"{path}: {error}; {_AGAIN}") from error
+        return read_arrays(self.folder / f"{layer}.npz", names)
+
+
+def read_arrays(path: Path, names: Sequence[str] = ()) -> list[NDArray[Any]]:
+    """Arrays of a file that a calibration wrote, by default all in the order of their names.
+
+    Raises CorruptFile unless they are there, and numbers.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = [stored[name] for name in names or sorted(stored)]
+    except (*_DAMAGE, zipfile.BadZipFile) as error:
+        raise CorruptFile(f"{path}: {error or 'empty'}; {_AGAIN}") from error
+    if any(array.dtype.kind not in "fi" for array in arrays):
+        raise CorruptFile(f"{path}: holds something else than numbers; {_AGAIN}")
+    return arrays
 
 
 def input_of(tensor: str) -> tuple[str, str]:

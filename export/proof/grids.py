@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from antiphon.runtime.bundle import Bundle
-from antiphon.runtime.errors import ConfigError, CorruptFile
+from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.prompt import Grid
 
 from ..calibration import DIALOGUES
 from ..checkpoint import Checkpoint
 from ..manifest_facts import model_facts
-from ..statistics import Statistics
+from ..statistics import Statistics, read_arrays
 from .dialogues import Question, Respondent, check_questions, kinds
 
 
@@ -42,12 +39,7 @@ def answered(
 def calibrated(folder: Path, source: Checkpoint) -> Iterator[Grid]:
     """Rows [T, 2] that a calibration of this checkpoint left. Errors as `Statistics.open`."""
     Statistics.open(folder, source)
-    path = folder / DIALOGUES
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            yield from (stored[name] for name in sorted(stored))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CorruptFile(f"{path}: no dialogues ({error}); calibrate again") from error
+    yield from read_arrays(folder / DIALOGUES)
 
 
 def some(grids: Iterable[Grid], rows: int) -> Iterator[Grid]:

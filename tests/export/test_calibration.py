@@ -1,5 +1,6 @@
 """Calibration samples what really enters the matrices, goes on where it stopped, knows its own."""
 
+import io
 import json
 import shutil
 
@@ -143,7 +144,7 @@ def test_what_is_stopped_goes_on(stop, made, random_bundle, checkpoint, tmp_path
     folder, told = tmp_path / "statistics", Told()
     with pytest.raises(KeyboardInterrupt):
         calibrate(checkpoint, folder, random_bundle.path, progress=Told(stop), rows=10_000, **ASKED)
-    with pytest.raises(ConfigError, match=f"not finished, {stop} is missing; run antiphon"):
+    with pytest.raises(ConfigError, match=f"not finished, {stop} is missing; .*: it goes on"):
         Statistics.open(folder, Checkpoint.open(checkpoint))
     calibrate(checkpoint, folder, random_bundle.path, progress=told, rows=10_000, **ASKED)
     names = layer_names(Checkpoint.open(checkpoint))
@@ -163,20 +164,20 @@ def test_what_is_finished_is_not_done_again(made, random_bundle, checkpoint):
     assert index.stat().st_mtime_ns == before
 
 
-def test_other_questions_begin_anew(made, random_bundle, checkpoint, tmp_path):
-    folder, told = tmp_path / "copy", Told()
-    shutil.copytree(made.folder, folder)
-    calibrate(checkpoint, folder, random_bundle.path, progress=told, texts=TEXTS, dialogues=1)
-    assert "discarded" in told.notes[0]
-    assert told.steps[0] == "dialogues"
-    assert len(dialogues(Statistics.open(folder, Checkpoint.open(checkpoint)))) == 1
+def test_other_questions_need_another_folder(made, random_bundle, checkpoint):
+    before = made.folder / INDEX
+    raw = before.read_bytes()
+    with pytest.raises(BundleError, match="or of other questions; choose another folder"):
+        calibrate(checkpoint, made.folder, random_bundle.path, texts=TEXTS, dialogues=1)
+    assert before.read_bytes() == raw
 
 
-def test_a_folder_with_something_else_is_left_alone(random_bundle, checkpoint, tmp_path):
-    (tmp_path / "novel.txt").write_text("It was a dark night.")
-    with pytest.raises(BundleError, match="holds something else than statistics"):
+@pytest.mark.parametrize("name", ["novel.txt", INDEX])
+def test_a_folder_with_something_else_is_left_alone(name, random_bundle, checkpoint, tmp_path):
+    (tmp_path / name).write_text('{"night": "dark"}')
+    with pytest.raises(BundleError, match="holds something else; choose another folder"):
         calibrate(checkpoint, tmp_path, random_bundle.path, texts=TEXTS)
-    assert [path.name for path in tmp_path.iterdir()] == ["novel.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_bundle_of_another_checkpoint_is_refused(random_bundle, tmp_path):
@@ -195,7 +196,9 @@ def test_statistics_of_another_checkpoint_are_refused(made, checkpoint, tmp_path
     at = 8 + int.from_bytes(raw[:8], "little")
     raw[at : at + 4] = np.float32(0.123).tobytes()  # the first value of the first tensor
     path.write_bytes(raw)
-    with pytest.raises(ConfigError, match="statistics of another checkpoint; run antiphon calib"):
+    with pytest.raises(
+        ConfigError, match="statistics of another checkpoint; make those of this one"
+    ):
         Statistics.open(made.folder, Checkpoint.open(copy))
 
 
@@ -206,13 +209,25 @@ def test_an_index_that_says_nothing_is_no_statistics(text, made, checkpoint, tmp
         Statistics.open(tmp_path, Checkpoint.open(checkpoint))
 
 
+def raw_npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_a_damaged_layer_is_named(made, checkpoint, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(made.folder, folder)
     found = Statistics.open(folder, Checkpoint.open(checkpoint))
     path = folder / "model.text_block.layers.0.npz"
-    path.write_bytes(path.read_bytes()[:1000])
-    for damage in (lambda: None, path.unlink):
+    raw = path.read_bytes()
+    for damage in (
+        lambda: path.write_bytes(raw[:1000]),
+        lambda: path.write_bytes(b""),
+        lambda: path.write_bytes(raw_npy(np.zeros(3))),
+        lambda: np.savez(path, gate_up=["no"], gate_up_peak=["numbers"]),
+        path.unlink,
+    ):
         damage()
         with pytest.raises(CorruptFile, match=r"text_block\.layers\.0\.npz: .*calibrate again"):
             found.inputs("model.text_block.layers.0.mlp.up_proj.weight")
