@@ -78,5 +78,6 @@ def save(name: str, result: dict[str, Any], path: Path | None = None) -> Path:
     path = path or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     stated = {"benchmark": name, "date": time.strftime("%Y-%m-%d"), "machine": describe()}
-    path.write_text(json.dumps(stated | result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(stated | result, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", "utf-8")
     return path

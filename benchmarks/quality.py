@@ -9,7 +9,8 @@ bits but choose the codes otherwise. Then, one stage after the other:
     speed     replies in turns, in seconds of the processor, so that other work does not count
     bytes     of the bundles, and of what the published checkpoint would become
 
-Every stage leaves its numbers in the result, so that stages can be run one by one.
+Every stage leaves its numbers in benchmarks/results/quality.json, so that stages can be run one by
+one; date and machine there are those of the last one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from antiphon.export.plan import Plan
 from antiphon.export.proof.evaluation import evaluate
 from antiphon.export.proof.report import Subject
 from antiphon.export.proof.sound import find_listener
-from antiphon.runtime.errors import AntiphonError
+from antiphon.runtime.errors import AntiphonError, ConfigError
 from nano.evaluate import on_cpu, paired
 
 from .layout import REAL
@@ -53,6 +54,10 @@ def answers(results: Path) -> dict[str, Any]:
         path = results / f"held-out-{name}.json"
         if path.is_file():
             found[name] = json.loads(path.read_text("utf-8"))
+    if REFERENCE not in found:
+        raise ConfigError(
+            f"{results}: no held-out-{REFERENCE}.json; python -m nano.evaluate makes it"
+        )
     kept = ("questions", "exact", "exact_apart_from_development", "speech_to_text_exact")
     return {
         name: {key: raw[key] for key in kept}

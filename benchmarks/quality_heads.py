@@ -13,6 +13,7 @@ from antiphon.export.proof.dialogues import Dialogue, Floats, Question, Responde
 from antiphon.export.proof.heads import RowScore, compare_row, interval
 from antiphon.export.proof.report import HEADS
 from antiphon.runtime.bundle import Bundle
+from antiphon.runtime.errors import ConfigError
 from nano.train.corpus import development, load_index, read
 
 RATE_HZ = 16_000
@@ -22,8 +23,14 @@ Rows = dict[str, list[list[RowScore]]]  # by head: those of each dialogue
 
 
 def asked(work: Path, count: int) -> list[Question]:
-    """Held-out questions, evenly spread over those that training never looked at."""
-    everything = load_index(work, "eval")
+    """Held-out questions, evenly spread over those that training never looked at.
+
+    Raises ConfigError where there are none.
+    """
+    if not (everything := load_index(work, "eval")):
+        raise ConfigError(
+            f"{work}: no held-out questions there; make them with python -m nano.data.make eval"
+        )
     looked_at = {u.path for u in development(everything)}
     unseen = [u for u in everything if u.path not in looked_at]
     chosen = unseen[:: max(1, len(unseen) // count)][:count]

@@ -16,6 +16,7 @@ from antiphon.export.reference.config import LMConfig
 from antiphon.quant import kv_cache
 from antiphon.quant.recipe import load_recipe
 from antiphon.runtime.backend import Engine
+from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.kv_ring import KVRing
 from antiphon.runtime.lm import DEFAULT_CAPACITY, rope_frequencies
 
@@ -60,12 +61,17 @@ def weight_bytes(folder: Path) -> int:
 class SpeakingPath:
     """Both engines with a conversation of any length behind them."""
 
-    def __init__(self, folder: Path, sizes: Sizes, threads: int = 1) -> None:
-        """Load the engines in `folder`; of `sizes` only the widths count."""
+    def __init__(self, folder: Path, sizes: Sizes, threads: int = 1, kv: str = "float32") -> None:
+        """Load the engines in `folder`; of `sizes` only the widths count.
+
+        Raises ConfigError unless their caches are `kv`: they may have been there before.
+        """
         config = LMConfig.from_json(sizes.lm_config())
         self._engines = [
             Engine.load(folder / f"{name}.onnx", threads=threads) for name in (TRUNK, BRANCH)
         ]
+        if (found := self._engines[0].inputs["key_0"].dtype) != kv:
+            raise ConfigError(f"{folder}: caches are {found}, not {kv}; name another folder")
         self._frequencies = rope_frequencies(config.head_dim, config.rope_theta)
         self._row = np.random.default_rng(0).standard_normal((1, 1, config.hidden_size), np.float32)
         self._rings: list[KVRing] = []

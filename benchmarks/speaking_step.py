@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     speaking_path.build(args.engines, sizes, args.weights, max(args.threads), args.kv)
     results, shown, llama = [], [], None
     for threads in args.threads:
-        path = speaking_path.SpeakingPath(args.engines, sizes, threads)
+        path = speaking_path.SpeakingPath(args.engines, sizes, threads, args.kv)
         llama = llama or _llama(args, path.layers)
         plan = Plan(
             engines=args.engines,
@@ -189,6 +189,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     about = {"system": llama.system, "buffers": llama.buffers} if llama else None
     return {
         "layers": layers,
+        "caches": args.kv,
         "steps": args.steps,
         "rounds": args.rounds,
         "goals": GOALS,

@@ -49,7 +49,8 @@ def scales(peak: Floats) -> Floats:
 def encode(rows: Floats, scales: ArrayLike) -> NDArray[np.int8]:
     """Round rows [..., G, S, D] to the nearest code, ties to even; what exceeds int8 is clipped.
 
-    The bits that ONNX Runtime's GroupQueryAttention writes into an int8 cache with these scales.
+    What the exported graphs do, to compare them with; also the bits that ONNX Runtime's
+    GroupQueryAttention writes into an int8 cache with these scales.
     """
     scaled = rows / np.asarray(scales, np.float32)
     np.rint(scaled, out=scaled)

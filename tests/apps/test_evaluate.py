@@ -72,7 +72,7 @@ def test_without_a_reference_nothing_is_compared(bundle, questions, capsys):
         ([], "no folder of recordings"),  # this bundle has no questions
         (["--against", "{tmp}"], "asked"),  # neither a bundle nor a checkpoint
         (["--json", "{tmp}"], "cannot be written"),
-        (["--html", "{tmp}/a/b.html"], "cannot be written"),
+        (["--html", "{tmp}/a/b.html"], "there is no folder"),
         (["--svg", "{tmp}/bundle/manifest.json"], "cannot be written"),
     ],
 )

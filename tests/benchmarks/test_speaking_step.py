@@ -48,13 +48,14 @@ def test_what_a_step_reads_is_counted(folder):
 def test_int8_caches_are_read_as_a_quarter_of_the_bytes(folder, tmp_path):
     speaking_path.build(tmp_path, SIZES, "fp32", kv="int8")
     logits = []
-    for engines in (folder, tmp_path):
-        path = speaking_path.SpeakingPath(engines, SIZES)
+    for engines, kv, value_bytes in ((folder, "float32", 4), (tmp_path, "int8", 1)):
+        path = speaking_path.SpeakingPath(engines, SIZES, kv=kv)
         path.open(40, 1)
-        value_bytes = 4 if engines is folder else 1
         assert path.cache_bytes == 40 * 3 * 2 * SMALL["lm"]["NKV"] * value_bytes
         logits.append(path.step())
     assert 25 < sqnr_db(*logits) < 60, "the same keys and values, rounded"
+    with pytest.raises(ConfigError, match="caches are float32, not int8; name another folder"):
+        speaking_path.SpeakingPath(folder, SIZES, kv="int8")
 
 
 def test_engines_that_are_there_are_not_made_again(folder):
