@@ -34,7 +34,6 @@ Pcm = NDArray[np.float32]
 
 FORMAT_VERSION = 1
 ROWS, TURNS = "conversation.json", "turns.jsonl"
-MOST_ROWS = 2 * DEFAULT_CAPACITY  # that are kept; a model remembers fewer
 MOST_BYTES = 1 << 24  # of a file of rows
 
 
@@ -133,12 +132,16 @@ def newest(conversation: Conversation, room: int) -> Conversation:
 
 
 def write_rows(path: Path, manifest: Manifest, conversation: Conversation) -> None:
-    """Write the rows, whole or not at all: beside the file first, then in its place."""
+    """Write the newest rows, twice what the model remembers unless told otherwise.
+
+    Whole or not at all: beside the file first, then in its place.
+    """
+    remembered = min(DEFAULT_CAPACITY, manifest.lm.context_rows)
     facts = {
         "format_version": FORMAT_VERSION,
         "bundle": manifest.name,
         "weights": manifest.weights,
-        "conversation": newest(conversation, MOST_ROWS).as_dict(),
+        "conversation": newest(conversation, 2 * remembered).as_dict(),
     }
     part = path.with_name(f".{os.getpid()}-{path.name}.part")
     try:
