@@ -101,4 +101,4 @@ def test_a_missing_library_is_named_before_the_work(module, extra, spoken, monke
 def test_a_result_that_cannot_be_written_is_refused_before_the_work(spoken, tmp_path, capsys):
     options = ["--json", str(tmp_path / "none" / "found.json")]
     assert main(["analyze", "similarity", "nowhere", str(spoken), *options]) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err

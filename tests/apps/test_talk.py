@@ -11,6 +11,7 @@ import soundfile
 
 from antiphon.apps import cli
 from antiphon.apps.conversation_files import Recorder, read_rows
+from antiphon.apps.echo import LAG_BLOCKS
 from antiphon.apps.parser import parse
 from antiphon.apps.status_line import StatusLine
 from antiphon.apps.talk import Talk, prepare
@@ -84,6 +85,7 @@ def test_who_speaks_and_pauses_is_answered(sd, question, tmp_path, capsys):
     assert kinds[-3:] == [Kind.ENDPOINT, Kind.REPLY_BEGAN, Kind.REPLY_ENDED]
     err = capsys.readouterr().err
     assert "ms after you stopped" in err
+    room.say([SILENCE] * LAG_BLOCKS)  # so much later it is in the file
     room.recorder.__exit__()
     both, rate = soundfile.read(tmp_path / "kept" / "sound-001.wav", dtype="float32")
     assert rate == 24000
