@@ -254,7 +254,7 @@ class DuplexSession:
     def _listen(self) -> None:
         """The turn gets what was heard since it last got something."""
         self.session.listen(self._raw.read(self._taken, self._now))
-        self._taken = max(self._taken, self._now)
+        self._taken = self._now
 
     def _drop(self, reason: str) -> None:
         """There will be no reply to the last turn."""
