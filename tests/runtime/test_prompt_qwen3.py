@@ -88,7 +88,7 @@ def test_no_text_of_a_turn_becomes_a_special_token(tokenizer: TextTokenizer, tex
     assert tokenizer.decode(ids) == text
 
 
-@given(text=st.text(max_size=30))
+@given(text=st.text(max_size=30).filter(lambda text: "<|" not in text))
 def test_text_survives_but_for_composition(tokenizer: TextTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode_plain(text)) == unicodedata.normalize("NFC", text)
 

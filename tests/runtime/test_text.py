@@ -38,7 +38,7 @@ def test_placeholders_are_rewritten(tokenizer: TextTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("Yes<|empty|>")) == "Yes."
 
 
-@given(text=st.text(max_size=20))
+@given(text=st.text(max_size=20).filter(lambda text: "<|" not in text))
 def test_text_survives(tokenizer: TextTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
