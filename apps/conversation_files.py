@@ -3,7 +3,7 @@
     sound-001.wav       stereo, the model's rate of speech: user left, assistant right
     turns.jsonl         an exchange per line: when it was said, how long it took, what happened
                         (and the device faults and rows of the whole talk up to then)
-    conversation.json   the rows of the model; `antiphon talk --resume` goes on from there
+    conversation.json   what the model remembers; `antiphon talk --resume` goes on from there
 
 A folder that is resumed gets another sound file, and more lines. Times count microphone sound from
 the beginning of the sound file that the line names; `started` is the clock of the machine then.
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from antiphon.runtime.conversation import Conversation
 from antiphon.runtime.duplex_event import Event
 from antiphon.runtime.errors import AudioError, ConfigError
-from antiphon.runtime.lm import DEFAULT_CAPACITY
 from antiphon.runtime.manifest import Manifest
 from antiphon.runtime.resample import Resampler
 
@@ -81,14 +80,19 @@ class Recorder:
             | ({"reason": event.reason} if event.reason else {})
         )
 
-    def keep(self, event: Event, conversation: Conversation, faults: Mapping[str, int]) -> None:
-        """An exchange is over: write its line, with the `faults` so far, and the rows so far."""
+    def keep(
+        self, event: Event, conversation: Conversation, rows: int, faults: Mapping[str, int]
+    ) -> None:
+        """An exchange is over: write its line, and the conversation as it is now remembered.
+
+        rows, faults  of the whole talk up to now
+        """
         reply = event.reply
         line: dict[str, Any] = {
             "sound": self._wav.path.name,
             "started": round(self._started, 3),
             "events": self._events,
-            "rows": len(conversation.rows),
+            "rows": rows,
             "faults": dict(faults),
         }
         if reply is not None:
@@ -122,26 +126,13 @@ class Recorder:
             raise AudioError(f"{self._folder}: cannot be written: {error.strerror}") from error
 
 
-def newest(conversation: Conversation, room: int) -> Conversation:
-    """The system turn and the newest turns, as many whole ones as `room` rows hold."""
-    rows, turns = conversation.rows, conversation.turns
-    kept = [start for start in turns if len(rows) - start <= room]
-    system, first = (turns[0], kept[0] if kept else len(rows)) if turns else (len(rows), len(rows))
-    starts = tuple(start - first + system for start in kept)
-    return Conversation(np.concatenate([rows[:system], rows[first:]]), starts)
-
-
 def write_rows(path: Path, manifest: Manifest, conversation: Conversation) -> None:
-    """Write the newest rows, twice what the model remembers unless told otherwise.
-
-    Whole or not at all: beside the file first, then in its place.
-    """
-    remembered = min(DEFAULT_CAPACITY, manifest.lm.context_rows)
+    """Write the rows. Whole or not at all: beside the file first, then in its place."""
     facts = {
         "format_version": FORMAT_VERSION,
         "bundle": manifest.name,
         "weights": manifest.weights,
-        "conversation": newest(conversation, 2 * remembered).as_dict(),
+        "conversation": conversation.as_dict(),
     }
     part = path.with_name(f".{os.getpid()}-{path.name}.part")
     try:

@@ -185,6 +185,6 @@ class Talk:
             if self._recorder is not None:
                 self._recorder.tell(event)
                 if event.kind in (Kind.REPLY_ENDED, Kind.DROPPED):
-                    conversation = self._duplex.session.conversation
-                    self._recorder.keep(event, conversation, self._card.faults)
+                    session, faults = self._duplex.session, self._card.faults
+                    self._recorder.keep(event, session.conversation, session.length, faults)
         self._report.transcribe()

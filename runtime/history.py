@@ -1,4 +1,4 @@
-"""The rows of a conversation so far: what the repetition penalty looks at (contract C.2 step 3)."""
+"""The rows that the model remembers: what the repetition penalty looks at (contract C.2 step 3)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ TEXT, AUDIO = 0, 1  # channels of the grid
 
 
 class History:
-    """Every row, and which ids occurred in each channel among those not forgotten."""
+    """Every row that was not forgotten, and which ids occur in each channel of them."""
 
     def __init__(self, text_vocab: int, audio_vocab: int) -> None:
         self._counts = (np.zeros(text_vocab, np.int32), np.zeros(audio_vocab, np.int32))
         self._rows = np.empty((256, 2), np.int64)
         self._length = 0
-        self._forgotten = 0  # rows before it are counted no more, but for the pinned ones
 
     def __len__(self) -> int:
         return self._length
 
     @property
     def rows(self) -> Grid:
-        """Every row so far [n, 2], read-only."""
+        """The rows [n, 2], read-only; they move when some are forgotten."""
         rows = self._rows[: self._length]
         rows.flags.writeable = False
         return rows
@@ -42,28 +41,24 @@ class History:
             np.add.at(counts, rows[:, channel], 1)
 
     def rewind(self, rows: int) -> None:
-        """Undo the last rows, none of them forgotten."""
-        assert 0 <= rows <= self._length - self._forgotten
-        self._uncount(self._rows[self._length - rows : self._length])
-        self._length -= rows
+        """Undo the last rows."""
+        self.forget(self._length - rows, rows)
 
-    def forget(self, start: int, stop: int) -> None:
-        """Rows start … stop - 1 are out of the model's sight: as if their ids never occurred."""
-        assert self._forgotten <= start or start == stop
-        if start < stop:
-            self._uncount(self._rows[start:stop])
-            self._forgotten = stop
+    def forget(self, start: int, rows: int) -> None:
+        """Drop `rows` rows from `start` on, as if they had never been; later ones close ranks."""
+        assert 0 <= start <= start + rows <= self._length
+        gone, rest = np.split(self._rows[start : self._length], [rows])
+        for channel, counts in enumerate(self._counts):
+            np.subtract.at(counts, gone[:, channel], 1)
+        self._rows[start : start + len(rest)] = rest.copy()
+        self._length -= rows
 
     def clear(self) -> None:
         """No row at all."""
-        self._length = self._forgotten = 0
+        self._length = 0
         for counts in self._counts:
             counts[:] = 0
 
     def seen(self, channel: int) -> NDArray[np.bool_]:
-        """Which ids occurred in a channel [V], in rows that are not forgotten."""
+        """Which ids occur in a channel [V]."""
         return self._counts[channel] > 0
-
-    def _uncount(self, rows: Grid) -> None:
-        for channel, counts in enumerate(self._counts):
-            np.subtract.at(counts, rows[:, channel], 1)

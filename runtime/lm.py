@@ -86,13 +86,13 @@ class LanguageModel:
 
     @property
     def length(self) -> int:
-        """Rows of the conversation, evicted ones too."""
+        """Rows of the conversation, forgotten ones too."""
         return self._trunk.ring.length
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Where turns begin, those evicted too: what `begin_turn` was told."""
-        return tuple(self._turns)
+        """Where turns begin in `history.rows`, of those that are still whole."""
+        return tuple(turn - self._trunk.ring.evicted for turn in self._turns)
 
     @property
     def free(self) -> int:
@@ -172,8 +172,8 @@ class LanguageModel:
     def make_room(self, rows: int) -> int:
         """Evict whole turns, oldest first, until `rows` fit or one turn is left; rows evicted."""
         evicted = 0
-        while self.free < rows and len(starts := self._remembered_turns()) > 1:
-            count = starts[1] - self._trunk.ring.first
+        while self.free < rows and (later := self._later_turns()):
+            count = later[0] - self._trunk.ring.first
             self.evict(count)
             evicted += count
         return evicted
@@ -184,13 +184,16 @@ class LanguageModel:
         Branches pay first. The pinned keys are turned forward, so that no two rows are ever
         further apart than the capacity (design §5).
         """
+        if not rows:
+            return
         self.pay()
         gone = self._trunk.ring.evicted
         for stage in self._stages:
             stage.ring.evict(rows)
             stage.ring.rotate_pinned(stage.ring.evicted, self._frequencies)
         ring = self._trunk.ring
-        self.history.forget(ring.pinned + gone, ring.pinned + ring.evicted)
+        self.history.forget(ring.pinned, ring.evicted - gone)
+        self._turns = [turn for turn in self._turns if turn >= ring.first]
 
     @property
     def _stages(self) -> tuple[_Stage, _Stage, _Stage]:
@@ -200,11 +203,9 @@ class LanguageModel:
         # one row more than a call writes: after a rewind the last row is run again for its logits
         return KVRing.for_engine(engine, self._capacity, pinned=pinned, chunk=self._chunk + 1)
 
-    def _remembered_turns(self) -> list[int]:
-        """Starts of the turns that are still whole, and of the one cut by the window."""
-        first = self._trunk.ring.first
-        later = [turn for turn in self._turns if turn > first]
-        return [first, *later]
+    def _later_turns(self) -> list[int]:
+        """Starts of the turns behind the oldest one, which the window may have cut."""
+        return [turn for turn in self._turns if turn > self._trunk.ring.first]
 
     def _rope(self, first: int, rows: int) -> dict[str, Floats]:
         angles = np.arange(first, first + rows)[None, :, None] * self._frequencies  # [1, S, D/2]

@@ -67,6 +67,11 @@ class Outlet:
         if reply is not None:
             reply.delivered()
 
+    def release(self, reply: Reply | None) -> None:
+        """What was only prepared is wanted."""
+        self.held = False
+        self.deliver(reply)
+
     def silence(self) -> None:
         """Drop everything; what is played from now on belongs to a new reply."""
         self._waiting.clear()

@@ -110,23 +110,18 @@ class Session:
     def end_turn(self, *, commit: bool = True) -> None:
         """The user has finished; a turn without any sound counts as a moment of silence.
 
-        commit=False only prepares the reply: nothing is played before `commit` or `end_turn()`,
-        and `listen` takes everything back. Where no turn is being given it does nothing.
+        commit=False only prepares the reply: nothing is played before `end_turn()`, and `listen`
+        takes everything back. Where no turn is being given it does nothing.
         """
         turn = self._turn
         if self.outlet.held or (turn is not None and turn.ended):
             if commit:
-                self.commit()
+                self.outlet.release(self.reply)
         elif turn is not None or commit:
             turn = turn or self._open_turn(None)
             turn.end(self.manifest.encoder.samples_per_code)
             self.outlet.held = not commit
             self.metrics.happened("question_end")
-
-    def commit(self) -> None:
-        """The prepared reply is wanted: let it be played."""
-        self.outlet.held = False
-        self.outlet.deliver(self.reply)
 
     def take_back(self) -> bool:
         """The user goes on after all: the end of the turn and the reply to it never happened.
@@ -162,8 +157,8 @@ class Session:
             return
         reply, thinker, held = self.reply, self._thinker, self.outlet.held
         if reply and thinker:
-            samples = self.outlet.heard if heard_samples is None else heard_samples
-            codes = reply.heard(samples, self._code_samples)
+            heard = self.outlet.heard if heard_samples is None else heard_samples
+            codes = reply.heard(heard, self._code_samples)
             self._silence()
             if held or not reply.finished or codes < len(reply.codes):
                 thinker.cut(reply, codes, seen=not held)
@@ -174,12 +169,17 @@ class Session:
 
     @property
     def rows(self) -> Grid:
-        """The conversation so far [n, 2], forgotten rows included; read-only."""
+        """What is remembered of the conversation [n, 2], the system turn first; read-only."""
         return self._lm.history.rows
 
     @property
+    def length(self) -> int:
+        """Rows since the beginning, forgotten ones too."""
+        return self._lm.length
+
+    @property
     def conversation(self) -> Conversation:
-        """A copy of the rows, to be saved and given to `restore`."""
+        """A copy of what is remembered, to be saved and given to `restore`."""
         return Conversation(self.rows.copy(), self._lm.turns)
 
     @property

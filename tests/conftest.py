@@ -10,9 +10,8 @@ from tiny_session import make_bundle
 
 from antiphon.runtime.bundle import Bundle
 
-# A shared machine may stall for longer than any deadline on a single example. The examples are the
-# same every time, so that a red run is always about the change; `--hypothesis-profile explore` draws
-# new ones.
+# A shared machine may stall for longer than any deadline on a single example. Examples are the same
+# every time, so a red run is always about the change; `--hypothesis-profile explore` draws others.
 settings.register_profile("antiphon", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile("antiphon")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from antiphon.apps.conversation_files import Recorder, newest, read_rows, write_rows
+from antiphon.apps.conversation_files import Recorder, read_rows, write_rows
 from antiphon.apps.stereo_wav import StereoWav
 from antiphon.runtime.conversation import Conversation
 from antiphon.runtime.duplex_event import Event, Kind
@@ -90,10 +90,10 @@ def test_an_exchange_is_a_line(manifest, tmp_path):
         recorder.tell(Event(Kind.REPLY_BEGAN, 2.0, 2.0, reply()))
         ended = Event(Kind.REPLY_ENDED, 3.0, 3.0, reply())
         recorder.tell(ended)
-        recorder.keep(ended, conversation(5), FAULTS)
+        recorder.keep(ended, conversation(5), 33, FAULTS)
         dropped = Event(Kind.DROPPED, 4.0, 4.0, reason="too short")
         recorder.tell(dropped)
-        recorder.keep(dropped, conversation(5), FAULTS)
+        recorder.keep(dropped, conversation(5), 33, FAULTS)
     first, second = map(json.loads, (tmp_path / "turns.jsonl").read_text().splitlines())
     assert (first["sound"], first["started"], first["ending"]) == (
         "sound-001.wav",
@@ -107,7 +107,7 @@ def test_an_exchange_is_a_line(manifest, tmp_path):
         "decided_s": 1.1,
         "clock": 1001,
     }
-    assert (first["codes"], first["rows"], first["faults"]) == (3, 9, FAULTS)
+    assert (first["codes"], first["rows"], first["faults"]) == (3, 33, FAULTS)
     assert second["events"][0]["reason"] == "too short"
     np.testing.assert_array_equal(read_rows(tmp_path).rows, conversation(5).rows)
 
@@ -127,19 +127,10 @@ def test_a_sound_file_that_is_full_is_followed_by_another(manifest, tmp_path, mo
                 recorder.hear(np.zeros(160, "f4"), np.zeros(240, "f4"))
             event = Event(Kind.REPLY_ENDED, second + 0.5, second + 0.5, reply())
             recorder.tell(event)
-            recorder.keep(event, conversation(5), FAULTS)
+            recorder.keep(event, conversation(5), 33, FAULTS)
     lines = list(map(json.loads, (tmp_path / "turns.jsonl").read_text().splitlines()))
     assert [line["sound"] for line in lines] == [f"sound-00{n}.wav" for n in (1, 2, 3)]
     assert [line["events"][0]["at_s"] for line in lines] == [0.5, 0.5, 0.5]
-
-
-def test_only_whole_turns_are_kept():
-    saved = newest(conversation(10, 20, 5), 26)
-    assert saved.turns == (4, 24)
-    np.testing.assert_array_equal(saved.rows[:4], conversation(1).rows[:4])
-    np.testing.assert_array_equal(saved.rows[4:], conversation(10, 20, 5).rows[14:])
-    assert newest(conversation(10, 20, 5), 4).turns == ()
-    assert len(newest(conversation(), 4).rows) == 4
 
 
 def test_rows_are_written_whole_or_not_at_all(manifest, tmp_path):

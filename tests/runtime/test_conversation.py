@@ -14,11 +14,17 @@ from antiphon.runtime.session import Session
 from antiphon.runtime.session_config import SessionConfig
 
 
+def make(random_bundle, capacity_rows):
+    sampling = replace(random_bundle.manifest.sampling, max_new_tokens=8, do_sample=False)
+    config = SessionConfig(
+        reply="text", sampling=sampling, capacity_rows=capacity_rows, chunk_rows=16
+    )
+    return Session(random_bundle, config)
+
+
 @pytest.fixture(scope="module")
 def session(random_bundle):
-    sampling = replace(random_bundle.manifest.sampling, max_new_tokens=8, do_sample=False)
-    config = SessionConfig(reply="text", sampling=sampling, capacity_rows=160, chunk_rows=16)
-    return Session(random_bundle, config)
+    return make(random_bundle, 160)
 
 
 def talk(session, *texts):
@@ -37,13 +43,13 @@ def test_it_goes_on_where_it_was(session):
     session.reset()
     talk(session, "one", "two")
     saved, after = saved_and_read(session), talk(session, "three", "four")
-    rows = session.rows.tolist()
+    rows, turns = session.rows.tolist(), session.conversation.turns
     session.reset()
     talk(session, "something else")
     session.restore(saved)
     assert talk(session, "three", "four") == after
     assert session.rows.tolist() == rows
-    assert len(session.conversation.turns) == 4
+    assert session.conversation.turns == turns
 
 
 def test_a_copy_is_kept(session):
@@ -56,10 +62,10 @@ def test_a_copy_is_kept(session):
     assert saved.rows.tolist() == rows
 
 
-def test_of_a_long_one_the_newest_turns_are_kept(session):
-    session.reset()
-    talk(session, *(f"question number {n}" for n in range(9)))
-    saved = saved_and_read(session)
+def test_of_a_long_one_the_newest_turns_are_kept(session, random_bundle):
+    long = make(random_bundle, 400)
+    talk(long, *(f"question number {n}" for n in range(9)))
+    saved = saved_and_read(long)
     session.restore(saved)
     system = len(session._stages.system)
     kept = session.rows[system:].tolist()

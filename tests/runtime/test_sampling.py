@@ -173,15 +173,22 @@ def test_the_same_seed_speaks_the_same() -> None:
     assert speak() == speak()
 
 
-@given(rows=ROWS, cut=st.integers(0, 12), more=ROWS)
-def test_history_counts_and_rewinds(
-    rows: list[tuple[int, int]], cut: int, more: list[tuple[int, int]]
+@given(rows=ROWS, cut=st.integers(0, 12), more=ROWS, gone=st.integers(0, 12), data=st.data())
+def test_history_counts_rewinds_and_forgets(
+    rows: list[tuple[int, int]],
+    cut: int,
+    more: list[tuple[int, int]],
+    gone: int,
+    data: st.DataObject,
 ) -> None:
     cut = min(cut, len(rows))
     made = history(rows)
     made.rewind(cut)
     made.extend(np.array(more))
+    start = data.draw(st.integers(0, len(made)))
+    made.forget(start, gone := min(gone, max(0, len(made) - start)))
     expected = rows[: len(rows) - cut] + more
+    del expected[start : start + gone]
     assert [tuple(row) for row in made.rows] == expected
     assert len(made) == len(expected)
     for channel in (TEXT, AUDIO):
@@ -236,10 +243,10 @@ def test_only_text_ids_and_the_budget_stop() -> None:
 
 def test_forgotten_rows_count_no_more() -> None:
     made = history([(1, 1), (2, 2), (3, 3), (2, 4)])
-    made.forget(1, 3)  # the first one is pinned
+    made.forget(1, 2)  # the first one is pinned
     assert set(np.flatnonzero(made.seen(TEXT))) == {1, 2}
     assert set(np.flatnonzero(made.seen(AUDIO))) == {1, 4}
-    assert len(made) == 4
+    assert made.rows.tolist() == [[1, 1], [2, 4]]
     made.rewind(1)
     assert set(np.flatnonzero(made.seen(TEXT))) == {1}
     made.clear()

@@ -502,13 +502,14 @@ def test_old_exchanges_are_forgotten_whole(bundle):
     for turn in range(6):
         session.say(f"question {turn}")
         assert session.run_reply().finished
-        ring = session._lm._trunk.ring
-        first = session.rows[ring.first : ring.first + 6].tolist()
-        assert first == text_rows(257, "user\n")
+        first = len(session._stages.system)
+        assert session.rows[first : first + 6].tolist() == text_rows(257, "user\n")
         while session.step() is not Job.WAIT:
             pass
         assert session._lm.free >= session._spare_rows - 1  # tidied up before the next turn
-    assert len(session.rows) > 200
+    assert session.length > 200
+    assert len(session.rows) <= 128
+    assert session.conversation.turns[0] == first
 
 
 def test_a_turn_that_does_not_fit_is_refused(bundle):
