@@ -41,7 +41,7 @@ def weights_gib(bundle: Bundle) -> dict[str, float]:
 
 def converse(session: Session, rows: int, codes: int) -> dict[str, Any]:
     """A written turn that fills the memory up to `rows`, and the first `codes` of a reply."""
-    letters = rows - len(session.rows) - codes - _SPARE_ROWS
+    letters = rows - session.length - codes - _SPARE_ROWS
     session.say("a" * max(1, letters))  # the least rows that a letter can take is one
     while session.reply is None or not (
         session.reply.finished or len(session.reply.codes) >= codes
@@ -53,7 +53,7 @@ def converse(session: Session, rows: int, codes: int) -> dict[str, Any]:
             break
     seconds, counts = session.metrics.seconds, session.metrics.counts
     found = {
-        "rows": len(session.rows),
+        "rows": session.length,
         "codes": len(session.reply.codes),
         "think_ms": round(1e3 * seconds.get("think", 0) / max(1, counts.get("think", 0)), 1),
         "prefill_ms_per_row": round(1e3 * seconds.get("prefill", 0) / max(1, letters), 1),

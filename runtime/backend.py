@@ -45,10 +45,11 @@ def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _give_back_heap() -> None:
-    """Return freed memory to the system.
+def give_back_heap() -> None:
+    """Return freed memory to the system, in a fraction of a millisecond; glibc would keep it.
 
-    Repacking the weights takes as much memory again as they do, and glibc keeps what is freed.
+    Repacking the weights takes as much memory again as they do, and blocks of ever new sizes
+    leave holes between each other.
     """
     trim = getattr(_c_library(), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -137,7 +138,7 @@ class Engine:
         missing = sorted(set(providers) - set(session.get_providers()))
         if missing:
             raise _no_provider(missing, session.get_providers())
-        _give_back_heap()
+        give_back_heap()
         return cls(path.stem, session)
 
     @property

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import numpy as np
 
 from .audio_ring import AudioRing, Pcm
+from .backend import give_back_heap
 from .bundle import Bundle
 from .conversation import Conversation
 from .errors import AntiphonError
 from .metrics import Clock, TurnMetrics
 from .outlet import Outlet
-from .prompt import Grid
 from .reply import Reply
 from .scheduler import Job, SchedulerState, next_job
 from .session_config import SessionConfig
@@ -168,11 +168,6 @@ class Session:
     # what the session does
 
     @property
-    def rows(self) -> Grid:
-        """What is remembered of the conversation [n, 2], the system turn first; read-only."""
-        return self._lm.history.rows
-
-    @property
     def length(self) -> int:
         """Rows since the beginning, forgotten ones too."""
         return self._lm.length
@@ -180,7 +175,7 @@ class Session:
     @property
     def conversation(self) -> Conversation:
         """A copy of what is remembered, to be saved and given to `restore`."""
-        return Conversation(self.rows.copy(), self._lm.turns)
+        return Conversation(self._lm.history.rows.copy(), self._lm.turns)
 
     @property
     def replying(self) -> bool:
@@ -274,10 +269,11 @@ class Session:
         reply.settle(speaking=self._speaking)
 
     def _tidy(self) -> None:
-        """Wake a sleeping branch; then keep a quarter of the memory free for the next exchange."""
+        """Wake a sleeping branch; then keep a quarter of the rows free for the next exchange."""
         with self.metrics.stage("tidy"):
             if not self._lm.pay(self.config.chunk_rows):  # forgetting would pay all at once
                 self._lm.make_room(self._spare_rows)
+                give_back_heap()
                 self._crowded = False
 
     @property

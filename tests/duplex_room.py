@@ -43,10 +43,10 @@ def event(room, kind):
 
 def turns(session):
     """How many times the user has begun and the assistant has ended, by the rows."""
-    return (session.rows[:, 1] == END_OF_SPEECH).sum()  # ends of speech
+    return (session.conversation.rows[:, 1] == END_OF_SPEECH).sum()  # ends of speech
 
 
 def assert_state_is_that_of_the_rows(bundle, session):
     fresh = LanguageModel(bundle)
-    fresh.prefill(session.rows)
+    fresh.prefill(session.conversation.rows)
     np.testing.assert_allclose(session._lm.speech_logits(), fresh.speech_logits(), atol=2e-4)

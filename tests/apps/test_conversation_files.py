@@ -177,7 +177,7 @@ def test_a_conversation_of_another_model_is_refused(random_bundle, tmp_path):
     session = Session(random_bundle)
     write_rows(tmp_path / "conversation.json", random_bundle.manifest, session.conversation)
     session.restore(read_rows(tmp_path))
-    other = replace(session.conversation, rows=session.rows + 1)
+    other = replace(session.conversation, rows=session.conversation.rows + 1)
     write_rows(tmp_path / "conversation.json", random_bundle.manifest, other)
     with pytest.raises(ConfigError, match="saved conversation"):
         session.restore(read_rows(tmp_path))

@@ -203,12 +203,12 @@ def test_a_saved_conversation_is_resumed(sd, question, tmp_path):
     room = Room(sd, folder=tmp_path)
     room.say(question)
     room.until(Kind.REPLY_ENDED)
-    rows = room.duplex.session.rows.copy()
+    rows = room.duplex.session.conversation.rows
     room.recorder.__exit__()
     np.testing.assert_array_equal(read_rows(tmp_path).rows, rows)
     sd.streams.clear()
     again = Room(sd, "--resume", str(tmp_path))
-    np.testing.assert_array_equal(again.duplex.session.rows, rows)
+    np.testing.assert_array_equal(again.duplex.session.conversation.rows, rows)
 
 
 @pytest.mark.usefixtures("default_bundle")

@@ -43,12 +43,12 @@ def test_it_goes_on_where_it_was(session):
     session.reset()
     talk(session, "one", "two")
     saved, after = saved_and_read(session), talk(session, "three", "four")
-    rows, turns = session.rows.tolist(), session.conversation.turns
+    rows, turns = session.conversation.rows.tolist(), session.conversation.turns
     session.reset()
     talk(session, "something else")
     session.restore(saved)
     assert talk(session, "three", "four") == after
-    assert session.rows.tolist() == rows
+    assert session.conversation.rows.tolist() == rows
     assert session.conversation.turns == turns
 
 
@@ -68,7 +68,7 @@ def test_of_a_long_one_the_newest_turns_are_kept(session, random_bundle):
     saved = saved_and_read(long)
     session.restore(saved)
     system = len(session._stages.system)
-    kept = session.rows[system:].tolist()
+    kept = session.conversation.rows[system:].tolist()
     assert 0 < len(kept) < len(saved.rows) - system
     assert saved.rows[-len(kept) :].tolist() == kept
     assert len(saved.rows) - len(kept) in saved.turns  # whole turns
@@ -80,7 +80,7 @@ def test_one_without_turns(session):
     session.reset()
     saved = saved_and_read(session)
     session.restore(saved)
-    assert session.rows.tolist() == saved.rows.tolist()
+    assert session.conversation.rows.tolist() == saved.rows.tolist()
     assert talk(session, "hello")[0]
 
 
@@ -119,9 +119,9 @@ def test_what_is_none_is_refused(raw):
 def test_one_of_another_model_is_refused(session, change, message):
     session.reset()
     talk(session, "one", "two")
-    before, raw = session.rows.tolist(), session.conversation.as_dict()
+    before, raw = session.conversation.rows.tolist(), session.conversation.as_dict()
     rows, turns = change(raw["rows"], raw["turns"])
     changed = Conversation(np.array(rows, np.int64).reshape(-1, 2), tuple(turns))
     with pytest.raises(ConfigError, match=message):
         session.restore(changed)
-    assert session.rows.tolist() == before
+    assert session.conversation.rows.tolist() == before

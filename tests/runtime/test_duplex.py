@@ -64,7 +64,7 @@ def test_the_prepared_reply_sounds_at_the_endpoint_and_the_other_later(random_bu
         began = room.wait(Kind.REPLY_BEGAN)
         delays.append(began.at_s - event(room, Kind.ENDPOINT).decided_s)
         room.wait(Kind.REPLY_ENDED)
-        rows.append(room.talk.session.rows.tolist())
+        rows.append(room.talk.session.conversation.rows.tolist())
     assert delays[0] < 0.02
     assert delays[1] > 0.15
     assert rows[0] == rows[1]  # it changes nothing else
@@ -115,7 +115,7 @@ def test_who_interrupts_is_heard_and_the_history_ends_at_what_was_played(random_
     heard = -(-samples_between(room, Kind.REPLY_BEGAN, Kind.INTERRUPTION) // 1920)
     assert (first.ending, first.heard_codes) == (Ending.CANCELLED, heard)
     room.wait(Kind.REPLY_ENDED)
-    codes = room.talk.session.rows
+    codes = room.talk.session.conversation.rows
     spoken = codes[(codes[:, 0] == PAD)][:, 1].tolist()
     after_question = spoken[spoken.index(END_OF_SPEECH) + 1 :]
     assert after_question[: heard + 1] == [*first.codes[:heard], END_OF_SPEECH]
@@ -185,11 +185,11 @@ def test_a_short_noise_does_not_end_the_reply(random_bundle):
 
 def test_a_noise_in_the_silence_is_no_turn(random_bundle):
     room = furnished(random_bundle)
-    rows = room.talk.session.rows.tolist()
+    rows = room.talk.session.conversation.rows.tolist()
     room.speak(question()[3000:4800])
     room.wait(Kind.DROPPED, limit_s=3)
     assert kinds(room) in ([Kind.SPEECH_START, Kind.DROPPED], [])
-    assert room.talk.session.rows.tolist() == rows
+    assert room.talk.session.conversation.rows.tolist() == rows
     room.speak(question())
     assert room.wait(Kind.REPLY_BEGAN)
 
@@ -203,12 +203,12 @@ def test_a_turn_without_end_is_answered_nevertheless(random_bundle):
 
 def test_a_turn_that_does_not_fit_is_told(random_bundle):
     room = furnished(random_bundle, session={"capacity_rows": 40, "chunk_rows": 4})
-    rows = room.talk.session.rows.tolist()
+    rows = room.talk.session.conversation.rows.tolist()
     room.speak(np.tile(question(), 2))
     room.speak(silence(1500))
     dropped = event(room, Kind.DROPPED)
     assert "raise capacity_rows" in dropped.reason
-    assert room.talk.session.rows.tolist() == rows
+    assert room.talk.session.conversation.rows.tolist() == rows
     assert room.talk.activity is Activity.LISTENING
 
 

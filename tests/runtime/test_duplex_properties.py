@@ -33,7 +33,7 @@ def test_block_sizes_change_nothing(random_bundle, blocks):
             while talk.step().value != "wait":
                 pass
         found = [e for some in told for e in some if e.reply is None]
-        runs.append((found, talk.session.rows.tolist()))
+        runs.append((found, talk.session.conversation.rows.tolist()))
     assert runs[0] == runs[1]
     assert [e.kind for e in runs[0][0]][-1] is Kind.ENDPOINT
 
@@ -68,8 +68,8 @@ def test_no_conversation_gets_stuck(random_bundle, heard, costs, speculate):
     assert told.count(Kind.INTERRUPTION) >= told.count(Kind.FALSE_INTERRUPTION)
     ended = [n.event for n in room.noted if n.event.kind is Kind.REPLY_ENDED]
     assert all(e.reply.finished for e in ended)
-    first = Session(random_bundle, talk.config.session).rows.tolist()
-    assert talk.session.rows[: len(first)].tolist() == first
+    first = Session(random_bundle, talk.config.session).conversation.rows.tolist()
+    assert talk.session.conversation.rows[: len(first)].tolist() == first
     held = [n for n in room.noted if n.event.kind is Kind.INTERRUPTION]
     assert all(n.at_s - n.event.decided_s <= max(costs) + 0.011 for n in held)  # within one job
 
@@ -87,7 +87,7 @@ def test_a_long_conversation(random_bundle):
         room.speak(silence(300))
         sizes.append(session._lm.nbytes)
     assert session.length > 2 * 128
-    assert len(session.rows) <= 128
+    assert len(session.conversation.rows) <= 128
     assert len(set(sizes[4:])) == 1
     assert kinds(room).count(Kind.REPLY_BEGAN) == 9
     assert kinds(room).count(Kind.BARGE_IN) in (2, 3)

@@ -74,7 +74,7 @@ def test_a_spoken_conversation(random_bundle, encode, draw):
     assert [len(reply.pcm) for reply in (first, second)] == [3 * 1920, BUDGET * 1920]
     close, assistant = text(END, *encode("\n")), text(START, *encode("assistant\n"), SOSP)
     user = text(START, *encode("user\n"))
-    assert talk.rows.tolist() == [
+    assert talk.conversation.rows.tolist() == [
         *text(START, *encode("system\nSpeak.")), *close,
         *user, *text(SOSP), *speech(*heard, CODES), *close,
         *assistant, *speech(AUDIO_PAD, 3, AUDIO_PAD, CODES), *close,
@@ -97,7 +97,7 @@ def test_a_written_conversation(random_bundle, encode, draw, stop):
     assert (second.text, second.ending) == ("too lo", Ending.TRUNCATED)  # not one id fewer
     close, assistant = text(END, *encode("\n")), text(START, *encode("assistant\n"))
     user = text(START, *encode("user\n"))
-    assert talk.rows.tolist() == [
+    assert talk.conversation.rows.tolist() == [
         *text(START, *encode("system\nWrite.")), *close,
         *user, *text(*encode("ok?")), *close,
         *assistant, *text(*ids), *(close if stop == END else [*text(stop), *close]),
