@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 
 def count(word: str) -> int:
@@ -16,9 +17,26 @@ def seed(word: str) -> int:
 
 
 def _at_least(least: int, word: str) -> int:
-    if not (word.isascii() and word.isdecimal()) or int(word) < least:
+    if (number := _whole(word)) is None or number < least:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {word!r}")
-    return int(word)
+    return number
+
+
+def within(allowed: range, unit: str) -> Callable[[str], int]:
+    """A whole number in that range."""
+
+    def read(word: str) -> int:
+        if (number := _whole(word)) is None or number not in allowed:
+            raise argparse.ArgumentTypeError(
+                f"expected {allowed[0]} to {allowed[-1]} {unit}, got {word!r}"
+            )
+        return number
+
+    return read
+
+
+def _whole(word: str) -> int | None:
+    return int(word) if word.isascii() and word.isdecimal() else None
 
 
 def share(word: str) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .option_types import within
+
 RATES_HZ = range(8_000, 192_001)
 ENDPOINTS_MS = range(200, 10_001)
 
@@ -34,7 +36,7 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--output", metavar="DEV", help="loudspeaker: number or part of its name")
     group.add_argument(
         "--device-rate",
-        type=_rate,
+        type=within(RATES_HZ, "Hz"),
         metavar="HZ",
         help="run both at this rate and convert here (default: the model's, if they can)",
     )
@@ -49,7 +51,7 @@ def _add_turns(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--endpoint-ms",
-        type=_endpoint,
+        type=within(ENDPOINTS_MS, "ms"),
         metavar="MS",
         help="silence that ends your turn (default: 900)",
     )
@@ -58,19 +60,3 @@ def _add_turns(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="prepare a reply only once your turn has ended, which is slower",
     )
-
-
-def _rate(word: str) -> int:
-    return _within(RATES_HZ, word, "Hz")
-
-
-def _endpoint(word: str) -> int:
-    return _within(ENDPOINTS_MS, word, "ms")
-
-
-def _within(allowed: range, word: str, unit: str) -> int:
-    if not word.isdecimal() or int(word) not in allowed:
-        raise argparse.ArgumentTypeError(
-            f"expected {allowed[0]} to {allowed[-1]} {unit}, got {word!r}"
-        )
-    return int(word)
