@@ -212,14 +212,21 @@ def _disturb(kind: str, pid: int, sink: str) -> None:
         room.unplug(kind, pid)
 
 
-def speculating(setting: Setting) -> dict[str, Any]:
+def speculating(
+    setting: Setting, around: AbstractContextManager[None] | None = None
+) -> dict[str, Any]:
     """Question by question in turn: with the reply prepared at the pause, and without."""
     talks = {
         "with": TalkProcess(setting.bundle),
         "without": TalkProcess(setting.bundle, ["--no-speculation"]),
     }
     waits: dict[str, list[float]] = {name: [] for name in talks}
-    with talks["with"], talks["without"], room.Recording(room.MICROPHONE) as microphone:
+    with (
+        talks["with"],
+        talks["without"],
+        room.Recording(room.MICROPHONE) as microphone,
+        around or nullcontext(),
+    ):
         talks["without"].press("m")
         for question in setting.questions:
             for name, talk in talks.items():
@@ -249,4 +256,5 @@ CASES: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "48kHz": lambda setting: at_rate(setting, 48_000),
     "load": lambda setting: questions_in_turn(setting, around=room.busy(2)),
     "speculation": speculating,
+    "speculation under load": lambda setting: speculating(setting, room.busy(2)),
 }

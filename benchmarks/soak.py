@@ -2,10 +2,11 @@
 
     scripts/virtual_devices.sh python -m benchmarks.soak --minutes 30
 
-`antiphon talk` with a small memory, so that the ring wraps often, is asked one question after the
-other; some are asked with a pause, some over the answer to the one before, and some coughs come in
-between. The first tenth is warm-up. Memory is judged in runs of half an hour or more:
-for about three minutes buffers of new sizes are still made. Exits with 1 unless everything held.
+`antiphon talk` with a small memory, so that the ring wraps often, is asked all questions in a
+random order, then in another; some are asked with a pause, some over the answer to the one before,
+and some coughs come in between. The first round, about a tenth of the time, is warm-up: every
+question plainly, for the caches of the voice grow with the longest reply. Memory is judged in runs
+of half an hour or more. Exits with 1 unless everything held.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ CAPACITY_ROWS = 256  # 20 s
 PATIENCE_S = 15.0  # for the end of an exchange
 COUGH_S = 0.15
 MOST_GROWTH_BYTES = 1 << 20
-WARM_UP = 0.1  # of the time
-LEAST_MINUTES = 30.0  # whose tenth is long enough to judge memory
+WARM_UP, EXCHANGE_S = 0.1, 5.0  # of the time, for questions that take so long with their answer
+LEAST_MINUTES = 30.0  # long enough to judge memory
 STYLES = ("plain", "plain", "pause", "cough", "interruption")
 
 
@@ -71,27 +72,32 @@ def ask(talk: TalkProcess, listener: room.Listener, question: Question, style: s
 def soak(talk: TalkProcess, questions: list[Question], minutes: float) -> Tally:
     """Ask until the time is over."""
     tally, rng, start = Tally(), np.random.default_rng(0), time.monotonic()
+    waiting, warm = questions.copy(), False
     with room.Listener() as listener, tqdm(total=round(60 * minutes), unit="s") as bar:
         while (now := time.monotonic() - start) < 60 * minutes and len(tally.stuck) < 5:
             bar.update(round(now) - bar.n)
-            question = questions[int(rng.integers(len(questions)))]
-            style = STYLES[int(rng.integers(len(STYLES)))]
+            style = STYLES[int(rng.integers(len(STYLES)))] if warm else "plain"
+            question = waiting.pop()
             if not ask(talk, listener, question, style):
                 tally.stuck.append(f"{style}: {question.text}")
             tally.asked += 1
-            turns = talk.turns(last=1)
-            if now < WARM_UP * 60 * minutes:
-                tally.faults = turns[-1]["faults"] if turns else {}
-            else:
+            if warm:
                 tally.rss_bytes.append(talk.rss_bytes())
+            elif not waiting:
+                warm, tally.faults = True, latest(talk)["faults"]
+            waiting = waiting or [questions[i] for i in rng.permutation(len(questions))]
             listener.forget()
     return tally
 
 
+def latest(talk: TalkProcess) -> dict[str, Any]:
+    """What was written about the last exchange."""
+    return (talk.turns(last=1) or [{"faults": {}, "rows": 0}])[-1]
+
+
 def verdict(talk: TalkProcess, tally: Tally, minutes: float) -> dict[str, Any]:
     """Plain numbers, and whether they are as they should be."""
-    nothing: dict[str, Any] = {"faults": {}, "rows": 0}
-    last = (talk.turns(last=1) or [nothing])[-1]
+    last = latest(talk)
     lost = {name: count - tally.faults.get(name, 0) for name, count in last["faults"].items()}
     rss = tally.rss_bytes or [talk.rss_bytes()]
     edge = max(1, len(rss) // 10)
@@ -122,7 +128,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     args = parser.parse_args()
     room.check()
-    questions = load(args.bundle, args.work.expanduser(), 40)
+    count = max(2, round(args.minutes * 60 * WARM_UP / EXCHANGE_S))
+    questions = load(args.bundle, args.work.expanduser(), count)
     with TalkProcess(args.bundle, ["--capacity-rows", str(CAPACITY_ROWS)]) as talk:
         tally = soak(talk, questions, args.minutes)
         result = {"minutes": args.minutes} | verdict(talk, tally, args.minutes)
