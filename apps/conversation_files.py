@@ -67,6 +67,8 @@ class Recorder:
         self._near = np.concatenate([self._near, self._resampler.push(near)])
         left, self._near = np.split(self._near, [len(far)])
         self._wav.write(left, far)
+        if not self._events:
+            self._change_file()
 
     def tell(self, event: Event) -> None:
         """Something happened; the end of a reply, or of a turn without one, writes the line."""
@@ -107,6 +109,10 @@ class Recorder:
         self._events = []
         self._write_line(line)
         write_rows(self._folder / ROWS, self._manifest, conversation)
+        self._change_file()
+
+    def _change_file(self) -> None:
+        """Go on in another sound file if this one is full."""
         if self._wav.full:
             self._wav.close()
             self._since += self._wav.samples / self._wav.rate_hz
@@ -142,6 +148,15 @@ def write_rows(path: Path, manifest: Manifest, conversation: Conversation) -> No
         raise AudioError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_unused(folder: Path) -> None:
+    """Raises ConfigError when a conversation is kept in `folder`: another would replace it."""
+    if (folder / ROWS).exists():
+        raise ConfigError(
+            f"{folder}: a conversation is kept there; go on with it by --resume {folder}, or name "
+            "another folder"
+        )
 
 
 def read_rows(folder: Path) -> Conversation:

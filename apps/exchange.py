@@ -15,8 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from antiphon.runtime.errors import AntiphonError, CapacityError
-from antiphon.runtime.lm import DEFAULT_CAPACITY
+from antiphon.runtime.errors import AntiphonError, CapacityError, ConfigError
+from antiphon.runtime.lm import capacity_of
 from antiphon.runtime.manifest import Manifest, SamplingConfig
 from antiphon.runtime.reply import Ending, Reply
 from antiphon.runtime.scheduler import Job
@@ -33,7 +33,7 @@ FRAME_ROWS = 40  # at least, of a conversation that are not speech: system turn,
 def load_question(facts: SoundFacts, manifest: Manifest, capacity_rows: int | None) -> Pcm:
     """The recording as the model hears it. Raises CapacityError, unread, if it is too long."""
     rate = manifest.encoder.sample_rate_hz
-    rows = capacity_rows or min(DEFAULT_CAPACITY, manifest.lm.context_rows)
+    rows = capacity_of(manifest.lm, capacity_rows)
     longest_s = max(0, rows - FRAME_ROWS) * manifest.encoder.samples_per_code / rate
     if facts.duration_s > longest_s:
         raise CapacityError(
@@ -62,9 +62,17 @@ def configure(args: argparse.Namespace, manifest: Manifest, *, spoken: bool) -> 
 
 
 def sampling(args: argparse.Namespace, default: SamplingConfig) -> SamplingConfig:
-    """The bundle's defaults, with the options given in their place."""
+    """The bundle's defaults, with the options given in their place.
+
+    Options of drawing have a greedy bundle draw. Raises ConfigError when --greedy forbids it.
+    """
+    draws = any(option is not None for option in (args.temperature, args.top_p, args.top_k))
+    if draws and args.greedy:
+        raise ConfigError(
+            "--greedy always takes the likeliest; leave out --temperature, --top-p and --top-k"
+        )
     given = {
-        "do_sample": False if args.greedy else None,
+        "do_sample": draws if draws or args.greedy else None,
         "temperature": args.temperature,
         "top_p": args.top_p,
         "top_k": args.top_k,

@@ -11,7 +11,12 @@ from .option_types import count
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is read, what is made of it, and how."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder to read")
-    parser.add_argument("output", type=Path, metavar="BUNDLE", help="folder to make")
+    parser.add_argument(
+        "output",
+        type=Path,
+        metavar="BUNDLE",
+        help="folder to make; a bundle there is replaced, added voices too",
+    )
     _add_storage(parser)
     parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
@@ -38,8 +43,8 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default="int8",
         metavar="RECIPE",
-        help="how weights are stored: int8, int4, int4-quality, fp8, fp16, fp32, a scheme such as "
-        "int4_b64, or a file NAME.toml of rules (default: int8)",
+        help="how weights are stored: int8, int4, int4-quality, fp16, fp32, fp8 (target cuda), a "
+        "scheme such as int4_b64, or a file NAME.toml of rules (default: int8)",
     )
     parser.add_argument(
         "--statistics",

@@ -221,7 +221,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("sampling", "What is not given, the bundle says.")
+    group = parser.add_argument_group(
+        "sampling",
+        "What is not given, the bundle says. A temperature, top-p or top-k makes it draw.",
+    )
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     group.add_argument("--greedy", action="store_true", help="always take the likeliest")
     group.add_argument("--temperature", type=positive, metavar="T")

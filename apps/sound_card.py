@@ -3,7 +3,7 @@
 Devices are opened and closed in a thread of their own; the conversation goes on meanwhile. A
 stream that ended or fell silent is closed and the same device tried again, at once and then four
 times a second; after a second the system's default is tried as well. PortAudio's list of devices
-is frozen when it starts, so at last it is started again, when that interrupts nothing.
+is frozen when it starts, so at last it is started again, when that interrupts nobody.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -96,6 +97,7 @@ class SoundCard:
         self.loudspeaker = Loudspeaker(spoken.rate_hz) if spoken else None
         self.changes = 0  # times that a device came or went
         self._lines = [Line(heard)] + ([Line(spoken)] if spoken else [])
+        self._hearing = False
         self._sd, self._thread, self._clock = sd, thread, clock
 
     def check(self) -> None:
@@ -140,9 +142,13 @@ class SoundCard:
             counts |= {"underruns": speaker.underruns, "dropouts": speaker.dropouts}
         return counts
 
-    def watch(self) -> list[str]:
-        """Look after the devices; returns what has changed, for the person at the keyboard."""
+    def watch(self, *, hearing: bool = False) -> list[str]:
+        """Look after the devices; returns what has changed, for the person at the keyboard.
+
+        hearing  somebody is speaking, or was a moment ago
+        """
         now, news = self._clock(), []
+        self._hearing = hearing
         for line in self._lines:
             if line.attempt is not None and line.attempt.done():
                 news += self._arrived(line, line.attempt)
@@ -168,10 +174,10 @@ class SoundCard:
     def _try(self, line: Line, now: float) -> None:
         line.tries, line.next_try = line.tries + 1, now + RETRY_S
         candidates = line.candidates()
-        if line.tries % RESTART_TRIES == 0 and not self._busy:
+        idle = not self._busy and all(other.attempt is None for other in self._lines)
+        if line.tries % RESTART_TRIES == 0 and idle:
             for other in self._lines:
-                if other.attempt is None:
-                    self._lose(other)
+                self._lose(other)
             self._thread.submit(self._restart)
         line.attempt = self._thread.submit(lambda: self._first(candidates))
 
@@ -187,9 +193,10 @@ class SoundCard:
 
     @property
     def _busy(self) -> bool:
-        """Whether somebody is listening to something."""
-        speaker = self.loudspeaker
-        return speaker is not None and self.playout is not None and speaker.playing
+        """Whether somebody is being heard, or is listening to something."""
+        speaker, microphone = self.loudspeaker, self._lines[0].device
+        playing = speaker is not None and self.playout is not None and speaker.playing
+        return playing or (self._hearing and microphone is not None)
 
     def _connect(self, line: Line, device: Opened) -> None:
         line.begin(device, self._clock())
@@ -221,5 +228,6 @@ class SoundCard:
     def _restart(self) -> None:
         """Have PortAudio look for devices again; no stream is open."""
         with quiet():
-            self._sd._terminate()
+            with suppress(self._sd.PortAudioError):  # the last start may have failed
+                self._sd._terminate()
             self._sd._initialize()

@@ -25,7 +25,7 @@ from antiphon.runtime.scheduler import Job
 from antiphon.runtime.turn_taking import TurnConfig
 
 from . import devices
-from .conversation_files import Recorder, read_rows
+from .conversation_files import Recorder, check_unused, read_rows
 from .device_thread import DeviceThread
 from .devices import Wanted
 from .echo import Cleaner, Reference
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if (folder := args.save or args.resume) is not None:
             recorder = stack.enter_context(Recorder(folder, parts.duplex.session.manifest))
             parts = replace(parts, recorder=recorder)
-        keys = stack.enter_context(keyboard())
         stack.enter_context(parts.card)
+        keys = stack.enter_context(keyboard())
         Talk(parts, StatusLine()).run(keys)
     return 0
 
@@ -71,6 +71,8 @@ def prepare(args: argparse.Namespace) -> Parts:
     """Load the model; the devices are looked for, not yet opened. What is cheap comes first."""
     thread = DeviceThread()
     sd = thread.call(devices.load_sounddevice)
+    if args.save not in (None, args.resume):
+        check_unused(args.save)
     saved = None if args.resume is None else read_rows(args.resume)
     bundle = Bundle.open(args.bundle)
     heard_hz = bundle.manifest.encoder.sample_rate_hz
@@ -159,7 +161,8 @@ class Talk:
             self._duplex.press()
 
     def _look_after_devices(self) -> None:
-        for news in self._card.watch():
+        hearing = self._duplex.activity in (Activity.HEARING, Activity.INTERRUPTED)
+        for news in self._card.watch(hearing=hearing):
             self._report.say(news)
         if self._card.changes != self._changes:
             self._changes = self._card.changes

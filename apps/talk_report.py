@@ -23,6 +23,7 @@ class Report:
         self._meter = Meter()
         self._written: Reply | None = None  # being printed …
         self._printed = 0  # … so much of it
+        self._midline = False  # what was printed last has no end of line yet
         self._spoken_until = 0.0  # the end of the last turn, in seconds of microphone sound
 
     def begin(self) -> None:
@@ -38,6 +39,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        self._end_line()
         self._line.say(f"-- {text}")
 
     def hear(self, block: Pcm) -> None:
@@ -65,19 +67,26 @@ class Report:
         if (reply := self._written) is not None and len(reply.text) > self._printed:
             self._line.clear()
             print(printable(reply.text[self._printed :]), end="", flush=True)
-            self._printed = len(reply.text)
+            self._printed, self._midline = len(reply.text), True
 
     def show(self, *, muted: bool) -> None:
-        """The line that changes."""
+        """The line that changes; not while a reply is being written there."""
+        if self._midline:
+            return
         activity = "muted" if muted else self._duplex.activity.value
         faults = [f"  {count} {name}" for name, count in self._card.faults.items() if count]
         self._line.show(f"{activity:<11} {self._meter}{''.join(faults)}")
+
+    def _end_line(self) -> None:
+        if self._midline:
+            print(flush=True)
+            self._midline = False
 
     def _ended(self, reply: Reply) -> None:
         if self._written is reply:
             self.transcribe()
             self._written = None
-            print(flush=True)
+            self._end_line()
         if reply.ending is Ending.TRUNCATED:
             self.say("cut off; allow more with --max-tokens, if the context has room")
         elif reply.ending is Ending.COMPLETE:

@@ -89,7 +89,6 @@ class DuplexSession:
         self._in_time = False  # an interruption that cannot be a reaction to the reply
         self._pressed = False
         self._events: list[Event] = []
-        self.speech_probability = 0.0  # of the last 32 ms
 
     @property
     def time_s(self) -> float:
@@ -136,7 +135,7 @@ class DuplexSession:
         """Run one job and say which, as `Session.step`; a turn that does not fit is an event."""
         try:
             job = self.session.step()
-        except AntiphonError as error:  # the session has dropped the turn
+        except AntiphonError as error:
             self._drop(str(error))
             if not isinstance(error, CapacityError):
                 raise
@@ -181,8 +180,8 @@ class DuplexSession:
         window, self._clean = np.split(self._clean, [WINDOW_SAMPLES])
         self._now += WINDOW_SAMPLES
         self._follow()  # the reply may just have been heard to its end
-        self.speech_probability = self._detector.push(window)
-        step = self._taker.push(self.speech_probability, replying=self.session.replying)
+        probability = self._detector.push(window)
+        step = self._taker.push(probability, replying=self.session.replying)
         if step is not None:
             self._ACTIONS[step.signal](self, self._now - step.since * WINDOW_SAMPLES)
         if self._taker.phase is Phase.SPEECH and self._taker.idle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from .lm import DEFAULT_CAPACITY
+from .lm import capacity_of
 from .manifest import Manifest
 from .session_config import SessionConfig
 from .turn_taking import TurnConfig
@@ -22,7 +22,7 @@ class DuplexConfig:
     def turns_for(self, manifest: Manifest) -> TurnConfig:
         """Turn taking in which no turn takes more than half of what the model remembers."""
         lm, encoder = manifest.lm, manifest.encoder
-        rows = self.session.capacity_rows or min(DEFAULT_CAPACITY, lm.context_rows)
+        rows = capacity_of(lm, self.session.capacity_rows)
         longest_ms = 1000 * rows / 2 * encoder.samples_per_code / encoder.sample_rate_hz
         most_ms = max(2 * self.turns.endpoint_ms, min(self.turns.most_turn_ms, longest_ms))
         return replace(self.turns, most_turn_ms=most_ms)

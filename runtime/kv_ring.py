@@ -281,7 +281,8 @@ class KVRing:
             self.buffers[name].set_rows(buffer.numpy())
 
     def _allocate(self, rows: int) -> dict[str, Buffer]:
-        self._allocated = rows
         c = self.layout
         shape = (c.batch, c.heads, rows, c.head_dim)
-        return {name: Buffer(shape, c.dtype, c.device) for name in c.names}
+        made = {name: Buffer(shape, c.dtype, c.device) for name in c.names}
+        self._allocated = rows
+        return made

@@ -18,10 +18,16 @@ from .bundle import Bundle
 from .errors import CapacityError
 from .history import Grid, History
 from .kv_ring import KVRing
+from .manifest import LMSizes
 
 Floats = NDArray[np.float32]
 
 DEFAULT_CAPACITY = 4096  # 5.5 minutes of speech
+
+
+def capacity_of(sizes: LMSizes, chosen: int | None) -> int:
+    """Rows remembered: as many as chosen, else what the model was trained on, up to a limit."""
+    return chosen or min(DEFAULT_CAPACITY, sizes.context_rows)
 
 
 def rope_frequencies(head_dim: int, theta: float) -> NDArray[np.float64]:
@@ -63,7 +69,7 @@ class LanguageModel:
         self.history = History(self.sizes.text_vocab, self.sizes.audio_vocab)
         self._embeddings = bundle.embeddings
         self._frequencies = rope_frequencies(self.sizes.head_dim, self.sizes.rope_theta)
-        self._capacity = capacity or min(DEFAULT_CAPACITY, self.sizes.context_rows)
+        self._capacity = capacity_of(self.sizes, capacity)
         self._chunk = chunk
         engines = (
             bundle.engine(name, threads=threads, exact=exact)

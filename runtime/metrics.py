@@ -56,11 +56,6 @@ class TurnMetrics:
         return {m: 1000 * (self.moments[m] - start) for m in WATERFALL[1:] if m in self.moments}
 
     @property
-    def ttfa_ms(self) -> float | None:
-        """Time to first audio, endpointing delay not included; None without a sound."""
-        return self.waterfall_ms.get("first_sample")
-
-    @property
     def rtf(self) -> float | None:
         """Processing time per second of audio heard and spoken; None without audio."""
         audio_s = self.heard_s + self.spoken_s

@@ -52,8 +52,7 @@ class Session:
         heard     index of the next sample of `playback` to leave the loudspeaker; by default
                   that of the next to leave the ring
         """
-        self.config = config or SessionConfig()
-        self.playback, self._clock = playback, clock
+        self.config, self._clock = config or SessionConfig(), clock
         self.manifest = m = bundle.manifest
         self._code_samples = m.flow.mel_per_token * m.vocoder.samples_per_frame
         self._stages = Stages.load(bundle, self.config)
@@ -79,9 +78,10 @@ class Session:
         """Go on with a saved `conversation`. Errors as `Conversation.check`."""
         saved.check(self._stages.system, self.manifest.lm)
         self.reset()
-        for rows in saved.newest(self._lm.free - self._spare_rows):
+        for rows in saved.newest(self._lm.free):
             self._lm.begin_turn()
             self._lm.prefill(rows)
+        self._lm.make_room(self._spare_rows)
 
     # what the user does
 
@@ -174,8 +174,12 @@ class Session:
 
     @property
     def conversation(self) -> Conversation:
-        """A copy of what is remembered, to be saved and given to `restore`."""
-        return Conversation(self._lm.history.rows.copy(), self._lm.turns)
+        """A copy of what is remembered, to be saved and given to `restore`; no open turn."""
+        rows, turns = self._lm.history.rows, self._lm.turns
+        if self._turn is not None:
+            end = self._turn.start - (self._lm.length - len(rows))
+            rows, turns = rows[:end], tuple(turn for turn in turns if turn < end)
+        return Conversation(rows.copy(), turns)
 
     @property
     def replying(self) -> bool:
@@ -200,8 +204,8 @@ class Session:
     def step(self) -> Job:
         """Run one job and say which; after WAIT there is nothing to do until something changes.
 
-        Raises CapacityError when the user's turn does not fit, BundleError when an engine fails
-        at it; the turn is then dropped.
+        Raises CapacityError when the user's turn does not fit, BundleError when an engine fails;
+        the user's turn is then dropped, a reply can be gone on with or cancelled.
         """
         job = next_job(self.state, self.config.scheduler)
         if job is Job.HEAR and self._turn:

@@ -120,17 +120,25 @@ def test_a_second_conversation_does_not_replace_the_first(manifest, tmp_path):
 
 
 def test_a_sound_file_that_is_full_is_followed_by_another(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.apps.stereo_wav.MOST_SAMPLES", 24000)
+    monkeypatch.setattr("antiphon.apps.stereo_wav.MOST_SAMPLES", 24000 + 12000)
+
+    def hear(recorder, seconds):
+        for _ in range(round(100 * seconds)):
+            recorder.hear(np.zeros(160, "f4"), np.zeros(240, "f4"))
+
     with Recorder(tmp_path, manifest) as recorder:
-        for second in range(3):
-            for _ in range(100):
-                recorder.hear(np.zeros(160, "f4"), np.zeros(240, "f4"))
-            event = Event(Kind.REPLY_ENDED, second + 0.5, second + 0.5, reply())
+        hear(recorder, 1.02)  # silence: the next file begins after half a second and a block
+        for end_s in (2.0, 3.0):  # not within an exchange
+            recorder.tell(Event(Kind.SPEECH_START, end_s - 1, end_s - 1))
+            hear(recorder, 1.0)
+            event = Event(Kind.REPLY_ENDED, end_s, end_s, reply())
             recorder.tell(event)
             recorder.keep(event, conversation(5), 33, FAULTS)
     lines = list(map(json.loads, (tmp_path / "turns.jsonl").read_text().splitlines()))
-    assert [line["sound"] for line in lines] == [f"sound-00{n}.wav" for n in (1, 2, 3)]
-    assert [line["events"][0]["at_s"] for line in lines] == [0.5, 0.5, 0.5]
+    assert [line["sound"] for line in lines] == ["sound-003.wav", "sound-004.wav"]
+    assert [line["events"][0]["at_s"] for line in lines] == [-0.02, -0.02]
+    lengths = [len(soundfile.read(tmp_path / f"sound-00{n}.wav")[0]) for n in (1, 2, 3, 4, 5)]
+    assert lengths == [12240, 12240, 24000, 24000, 0]
 
 
 def test_rows_are_written_whole_or_not_at_all(manifest, tmp_path):

@@ -39,13 +39,46 @@ def test_the_terminal_is_restored_after_an_error(error, terminal):
     assert not is_changed(terminal[1])
 
 
-def test_the_terminal_is_restored_when_the_program_is_ended(terminal):
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as caught, keyboard(terminal[1]):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert caught.value.code == 128 + signal.SIGTERM
+def test_what_is_no_plain_key_presses_none(terminal):
+    person, program = terminal
+    with keyboard(program) as keys:
+        for sequence in (b"\x1bOQ", b"\x1b[15~", b"\x1b[1;5M", b"\x1bOM", b"\x1b"):
+            os.write(person, sequence)  # F2, F5, a chord, the keypad's Enter, Escape
+            assert keys() == ""
+        os.write(person, b"\x1b[Am")
+        assert keys() == "m"
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, SystemExit(143)), (signal.SIGINT, KeyboardInterrupt())]
+)
+def test_the_program_is_ended_behind_the_block(number, error, terminal):
+    before, pressed = signal.getsignal(number), []
+
+    def run():
+        with keyboard(terminal[1]) as keys:
+            pressed.append(keys())
+            os.kill(os.getpid(), number)
+            pressed.append(keys())
+
+    with pytest.raises(type(error)) as caught:
+        run()
+    assert pressed == ["", END]
+    assert caught.value.args == error.args
     assert not is_changed(terminal[1])
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_time_the_program_is_ended_at_once(terminal):
+    def run():
+        with keyboard(terminal[1]):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("not at once")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not is_changed(terminal[1])
 
 
 def test_the_end_of_a_pipe_is_the_end():

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
 from antiphon.apps import cli
-from antiphon.apps.exchange import printable
+from antiphon.apps.exchange import printable, sampling
+from antiphon.apps.parser import parse
+from antiphon.runtime.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("default_bundle")
 
@@ -50,6 +53,18 @@ def test_a_spoken_question_gets_a_spoken_reply(question, tmp_path, capsys):
     assert len(pcm) % 1920 == 0
     assert pcm.any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.wav", "r.wav"]
+
+
+def test_a_temperature_makes_a_greedy_bundle_draw(random_bundle):
+    def chosen(*argv):
+        args = parse(["demo", *argv])
+        return sampling(args, replace(random_bundle.manifest.sampling, do_sample=False)).do_sample
+
+    assert chosen("--seed", "3") is False
+    for option in ("--temperature", "--top-p", "--top-k"):
+        assert chosen(option, "1") is True
+    with pytest.raises(ConfigError, match="--greedy always takes the likeliest"):
+        chosen("--greedy", "--top-k", "5")
 
 
 def test_the_same_seed_gives_the_same_reply(question, tmp_path):

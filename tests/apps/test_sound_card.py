@@ -33,7 +33,7 @@ class Bench:
         self.card.__enter__()
         return self.sd.streams[-2:]
 
-    def look(self, seconds=0.0, *, beating=True):
+    def look(self, seconds=0.0, *, beating=True, hearing=False):
         """Time passes, sound flows in the streams that are open; returns the news."""
         news = []
         for _ in range(max(1, round(seconds / 0.05))):
@@ -41,9 +41,9 @@ class Bench:
             for stream in self.sd.streams:
                 for _ in range(5 if beating and stream.active else 0):
                     stream.deliver(np.zeros(stream.options["blocksize"]))
-            news += self.card.watch()
+            news += self.card.watch(hearing=hearing)
             self.thread.call(lambda: None)  # whatever was asked for is done
-        return news + self.card.watch()
+        return news + self.card.watch(hearing=hearing)
 
 
 def test_both_devices_run_and_are_closed(sd):
@@ -143,6 +143,54 @@ def test_portaudio_looks_again_when_that_interrupts_nothing(sd):
     sd.rates["input"] = {16000}
     bench.look(0.5)
     assert [port.kind for port in bench.card.ports] == ["input", "output"]
+
+
+def test_who_speaks_is_not_interrupted_for_the_sake_of_a_loudspeaker(sd):
+    bench = Bench(sd)
+    microphone, speaker = bench.open()
+    sd.rates["output"], speaker.active = set(), False
+    bench.look(3 * RESTART_TRIES * RETRY_S, hearing=True)
+    assert sd.restarts == 0
+    assert not microphone.closed
+    bench.look(2 * RESTART_TRIES * RETRY_S)
+    assert sd.restarts > 0
+
+
+def test_both_devices_gone_at_once_and_back(sd, monkeypatch):
+    """PortAudio is not started again while one of them is already being opened."""
+    bench, begun, go_on, under = Bench(sd), threading.Event(), threading.Event(), []
+
+    def terminate():
+        begun.set()
+        go_on.wait()
+        under.append([stream for stream in sd.streams if not stream.closed])
+
+    bench.open()
+    monkeypatch.setattr(sd, "_terminate", terminate)
+    sd.rates = {"input": set(), "output": set()}
+    for stream in sd.streams:
+        stream.active = False
+    while not begun.wait(0.001):
+        bench.now += 0.05
+        bench.card.watch()
+    for _ in range(20):  # the thread of the devices is busy; the other device's turn comes, too
+        bench.now += 0.05
+        bench.card.watch()
+    sd.rates = {"input": {16000}, "output": {24000}}
+    go_on.set()
+    bench.look(1)
+    assert [port.kind for port in bench.card.ports] == ["input", "output"]
+    assert under == [[]]
+
+
+def test_a_start_that_failed_is_tried_again(sd, monkeypatch):
+    bench, starts = Bench(sd), []
+    microphone, _ = bench.open()
+    monkeypatch.setattr(sd, "_terminate", lambda: _refuse(sd))
+    monkeypatch.setattr(sd, "_initialize", lambda: starts.append(True))
+    sd.rates["input"], microphone.active = set(), False
+    bench.look(2 * RESTART_TRIES * RETRY_S + 1)
+    assert len(starts) > 1
 
 
 def test_a_device_that_never_closes_keeps_nobody(sd, monkeypatch):

@@ -16,6 +16,7 @@ from antiphon.apps.parser import parse
 from antiphon.apps.status_line import StatusLine
 from antiphon.apps.talk import Talk, prepare
 from antiphon.runtime.duplex_event import Activity, Kind
+from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.reply import Ending
 from antiphon.runtime.scheduler import Job
 
@@ -209,6 +210,9 @@ def test_a_saved_conversation_is_resumed(sd, question, tmp_path):
     sd.streams.clear()
     again = Room(sd, "--resume", str(tmp_path))
     np.testing.assert_array_equal(again.duplex.session.conversation.rows, rows)
+    with pytest.raises(ConfigError, match=f"go on with it by --resume {tmp_path}"):
+        Room(sd, "--save", str(tmp_path))
+    Room(sd, "--save", str(tmp_path), "--resume", str(tmp_path))
 
 
 @pytest.mark.usefixtures("default_bundle")

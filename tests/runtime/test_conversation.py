@@ -76,6 +76,16 @@ def test_of_a_long_one_the_newest_turns_are_kept(session, random_bundle):
     assert talk(session, "and now?")[0]
 
 
+def test_the_last_turn_is_kept_however_long(session):
+    session.reset()
+    start, most = session.length, session._lm.free - session._spare_rows
+    talk(session, "a" * (most - 10))
+    saved = saved_and_read(session)
+    assert len(saved.rows) - start > most
+    session.restore(saved)
+    assert session.conversation.rows.tolist() == saved.rows.tolist()
+
+
 def test_one_without_turns(session):
     session.reset()
     saved = saved_and_read(session)

@@ -67,6 +67,21 @@ def write(ring: KVRing, plain: Plain, storage: NDArray[np.int64], rows: int, sta
     return stamp
 
 
+def test_no_memory_leaves_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = KVRing(LAYOUT, 16, initial=4)
+
+    def full(*_: object) -> None:
+        raise CapacityError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("antiphon.runtime.kv_ring.Buffer", full)
+        with pytest.raises(CapacityError, match="no memory"):
+            ring.feeds(0, 6)
+    assert ring.allocated == 4
+    assert ring.feeds(0, 6)["mask"].shape == (6, ring.allocated)
+    assert ring.buffers["key_0"].numpy().shape[2] == ring.allocated == 8
+
+
 @given(ring=rings(), actions=ACTIONS)
 @settings(max_examples=150)
 def test_any_history_sees_exactly_the_visible_rows(

@@ -283,7 +283,8 @@ def test_cancelling_an_open_turn_drops_it(bundle, written, ended):
     rows = written.conversation.rows.tolist()
     written.listen(question())
     written.step()
-    assert len(written.conversation.rows) > len(rows)
+    assert written.length > len(rows)
+    assert written.conversation.rows.tolist() == rows  # half a turn is not saved
     if ended:
         written.end_turn()
     written.cancel()
@@ -721,7 +722,7 @@ def test_metrics_add_up():
     with metrics.stage("think"):
         pass
     assert (metrics.seconds, metrics.counts) == ({"think": 2.0}, {"think": 2})
-    assert metrics.rtf is metrics.ttfa_ms is None
+    assert metrics.rtf is None
     assert metrics.waterfall_ms == {}
     metrics.heard_s, metrics.spoken_s = 1.0, 3.0
     for moment in ("question_end", "first_sample", "first_sample"):
