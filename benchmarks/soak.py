@@ -30,6 +30,7 @@ from .talk_process import TalkProcess
 CAPACITY_ROWS = 256  # 20 s
 PATIENCE_S = 15.0  # for the end of an exchange
 COUGH_S = 0.15
+SETTLE_S = 0.3  # after an exchange, in which memory is given back
 MOST_GROWTH_BYTES = 1 << 20
 WARM_UP, EXCHANGE_S = 0.1, 5.0  # of the time, for questions that take so long with their answer
 LEAST_MINUTES = 30.0  # long enough to judge memory
@@ -81,9 +82,10 @@ def soak(talk: TalkProcess, questions: list[Question], minutes: float) -> Tally:
             if not ask(talk, listener, question, style):
                 tally.stuck.append(f"{style}: {question.text}")
             tally.asked += 1
-            if warm:
+            if warm and style != "interruption":  # its answer is still being given
+                time.sleep(SETTLE_S)
                 tally.rss_bytes.append(talk.rss_bytes())
-            elif not waiting:
+            elif not warm and not waiting:
                 warm, tally.faults = True, latest(talk)["faults"]
             waiting = waiting or [questions[i] for i in rng.permutation(len(questions))]
             listener.forget()

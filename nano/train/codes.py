@@ -1,4 +1,4 @@
-"""Between the stages: every recording as codes of the trained tokenizer.
+"""Stage 3: every recording as codes of the trained tokenizer.
 
     python -m nano.train.codes          (after the tokenizer stage; resumable)
 

@@ -1,4 +1,4 @@
-"""Stage 3, the flow: codes of the reply voice -> mel, chunk-masked, with a voice prompt.
+"""Stage 4, the flow: codes of the reply voice -> mel, chunk-masked, with a voice prompt.
 
     python -m nano.train.flow --steps 6000          (after the tokenizer stage)
 

@@ -1,4 +1,4 @@
-"""Stage 4, the language model, in the paper's stages: text first, then speech, then both.
+"""Stage 5, the language model, in the paper's stages: text first, then speech, then both.
 
     python -m nano.train.lm --steps 3000          (after the codes stage)
 
