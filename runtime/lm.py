@@ -78,13 +78,10 @@ class LanguageModel:
         self._trunk, self._speech, self._text = (_Stage(e, self._ring(e, pinned)) for e in engines)
         self.reset()
 
-    def reset(self, *, pinned: int | None = None) -> None:
-        """Forget the conversation; the next one pins its first `pinned` rows."""
+    def reset(self) -> None:
+        """Forget the conversation."""
         for stage in self._stages:
-            if pinned is None or pinned == stage.ring.pinned:
-                stage.ring.clear()
-            else:
-                stage.ring = self._ring(stage.engine, pinned)
+            stage.ring.clear()
             stage.logits, stage.answered = None, 0
         self.history.clear()
         self._turns: list[int] = []
