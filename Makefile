@@ -12,7 +12,7 @@ MINUTES ?= 30
 
 help:
 	@echo "make demo    ask the bundled model a spoken question; needs no sound device"
-	@echo "make test    run the tests (ARGS='-m gpu' passes options to pytest: those that need a CUDA GPU)"
+	@echo "make test    run the tests (ARGS='-m slow' passes options to pytest)"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make devices run the tests that need a microphone and a loudspeaker, on virtual ones"
 	@echo "make soak    talk with the bundled model for MINUTES=$(MINUTES), through virtual sound devices"

@@ -229,7 +229,7 @@ def speculating(
     ):
         talks["without"].press("m")
         for question in setting.questions:
-            for name, talk in talks.items():
+            for name in talks:
                 begun = time.time()
                 asked = ask(setting, question)
                 spoken = np.abs(microphone.between(begun, asked.ended)) > room.AUDIBLE
@@ -238,7 +238,6 @@ def speculating(
                     waits[name].append(1000 * (asked.first - ended))
                 for other in talks.values():
                     other.press("m")
-                del talk
     return {
         "first_sound_after_question_ms": {n: percentiles(w) for n, w in waits.items()},
         "shorter_ms_p50": round(float(np.median(waits["without"]) - np.median(waits["with"])), 1),

@@ -5,8 +5,8 @@
 `antiphon talk` with a small memory, so that the ring wraps often, is asked all questions in a
 random order, then in another; some are asked with a pause, some over the answer to the one before,
 and some coughs come in between. The first round, about a tenth of the time, is warm-up: every
-question plainly, for the caches of the voice grow with the longest reply. Memory is judged in runs
-of half an hour or more. Exits with 1 unless everything held.
+question plainly, as the longest reply so far decides how much of the voice's caches is in use.
+Memory is judged in runs of half an hour or more. Exits with 1 unless everything held.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def _c_library() -> ctypes.CDLL:
 
 
 def give_back_heap() -> None:
-    """Return freed memory to the system, in a fraction of a millisecond; glibc would keep it.
+    """Return freed memory to the system; glibc would keep it. Takes 0.2 ms in a process of nano's.
 
     Repacking the weights takes as much memory again as they do, and blocks of ever new sizes
     leave holes between each other.

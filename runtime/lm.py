@@ -94,7 +94,7 @@ class LanguageModel:
 
     @property
     def turns(self) -> tuple[int, ...]:
-        """Where turns begin in `history.rows`, of those that are still whole."""
+        """Where turns begin in `history.rows`, evicted ones left out."""
         return tuple(turn - self._trunk.ring.evicted for turn in self._turns)
 
     @property

@@ -157,8 +157,8 @@ class Session:
             return
         reply, thinker, held = self.reply, self._thinker, self.outlet.held
         if reply and thinker:
-            heard = self.outlet.heard if heard_samples is None else heard_samples
-            codes = reply.heard(heard, self._code_samples)
+            samples = self.outlet.heard if heard_samples is None else heard_samples
+            codes = reply.heard(samples, self._code_samples)
             self._silence()
             if held or not reply.finished or codes < len(reply.codes):
                 thinker.cut(reply, codes, seen=not held)
