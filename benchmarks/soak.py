@@ -5,8 +5,9 @@
 `antiphon talk` with a small memory, so that the ring wraps often, is asked all questions in a
 random order, then in another; some are asked with a pause, some over the answer to the one before,
 and some coughs come in between. The first round, about a tenth of the time, is warm-up: every
-question plainly, as the longest reply so far decides how much of the voice's caches is in use.
-Memory is judged in runs of half an hour or more. Exits with 1 unless everything held.
+question plainly, then the two longest as one, as the longest reply and the longest turn so far
+decide how much of the caches of voice and encoder is in use. Memory is judged in runs of half an
+hour or more. Exits with 1 unless everything held.
 """
 
 from __future__ import annotations
@@ -70,10 +71,16 @@ def ask(talk: TalkProcess, listener: room.Listener, question: Question, style: s
     return False
 
 
+def joined(questions: list[Question]) -> Question:
+    """The two longest without a pause between them: hardly any turn will be longer."""
+    first, second = sorted(questions, key=lambda q: len(q.pcm))[-2:]
+    return Question(f"{first.text} {second.text}", np.concatenate([first.pcm, second.pcm]), "")
+
+
 def soak(talk: TalkProcess, questions: list[Question], minutes: float) -> Tally:
     """Ask until the time is over."""
     tally, rng, start = Tally(), np.random.default_rng(0), time.monotonic()
-    waiting, warm = questions.copy(), False
+    waiting, warm = [joined(questions), *questions], False
     with room.Listener() as listener, tqdm(total=round(60 * minutes), unit="s") as bar:
         while (now := time.monotonic() - start) < 60 * minutes and len(tally.stuck) < 5:
             bar.update(round(now) - bar.n)

@@ -75,6 +75,21 @@ def reverberate(pcm: Pcm, rng: Rng, rate_hz: int = 16000) -> Pcm:
     return wet.astype(np.float32)
 
 
+def pause(pcm: Pcm, rng: Rng, rate_hz: int = 16000) -> Pcm:
+    """Stop for 0.15 to 1 s where it is quietest within 0.2 s of a random place."""
+    reach, window, fade = rate_hz // 5, rate_hz // 50, np.linspace(1, 0, 80, dtype=np.float32)
+    if len(pcm) < 4 * reach:
+        return pcm
+    place = int(rng.integers(2 * reach, len(pcm) - 2 * reach + 1))
+    energy = np.convolve(np.square(pcm), np.ones(window), "same")
+    at = place - reach + int(np.argmin(energy[place - reach : place + reach]))
+    silence = np.zeros(int(rng.uniform(0.15, 1.0) * rate_hz), np.float32)
+    ending, beginning = pcm[:at].copy(), pcm[at:].copy()
+    ending[-len(fade) :] *= fade
+    beginning[: len(fade)] *= fade[::-1]
+    return np.concatenate((ending, silence, beginning))
+
+
 def augment(sound: Pcm, rng: Rng, other: Pcm | None = None) -> Pcm:
     """A random channel for a question at 16 kHz: speed, colour, room, babble, level, noise."""
     pcm: NDArray[np.floating] = stretch(sound, 2 ** rng.uniform(-0.19, 0.19))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,7 @@ AUDIO_VOCABULARY = FLOW.vocab_size + 16
 SUBSTITUTED, DROPPED = 0.08, 0.04  # codes of spoken questions
 SMEARED = 0.3  # spoken questions of which a run of 3 to 6 codes is lost
 FORGOTTEN = 0.15  # of the words below, in written questions
+INTERRUPTED = 0.25  # replies that the next question cuts short
 FILLERS = frozenset(
     "what is the tell me can you could please how much which do know give a of comes it".split()
 )
@@ -172,51 +174,70 @@ class DialogueMaker:
         p = self.prompt
         return np.concatenate((p.user_open(), p.speech_rows(codes), p.user_close_speech()))
 
-    def reply(self, meaning: str, spoken: bool) -> tuple[Rows, Rows]:
-        """Rows of the assistant's turn, and of its prefix, which carries no loss."""
-        m, p, t = self.material, self.prompt, self.tokens
-        prefix = p.assistant_prefix(spoken)
+    def reply(self, meaning: str, spoken: bool) -> Rows:
+        """What the assistant says, without the rows that close its turn."""
+        m = self.material
         if spoken:
-            codes = np.append(m.reply_codes[meaning], t.eosp)
-            body = np.stack((np.full(len(codes), t.modality_pad), codes), 1)
-        else:
-            body = p.text(m.reply_text[meaning])
-        return prefix, np.concatenate((body, p.close_turn()))
+            return self.prompt.speech_rows(m.reply_codes[meaning])
+        return self.prompt.text(m.reply_text[meaning])
 
-    def exchange(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
-        """A dialogue of one turn."""
+    def exchange(
+        self, question: Rows, meaning: str, spoken_reply: bool, before: Sequence[Scored] = ()
+    ) -> Scored:
+        """A question and its answer behind other turns, which carry no loss."""
+        known = [(rows, np.zeros_like(marks)) for rows, marks in before]
         prompt = SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT
-        return self._join([self._turn(question, meaning, spoken_reply)], prompt)
+        return self._join([*known, self._turn(question, meaning, spoken_reply)], prompt)
 
     def dialogue(self, spoken_reply: bool, turns: int, rng: Rng, spoken_share: float) -> Scored:
         """A random dialogue; the questions are spoken with the given probability."""
-        parts = [
-            self._turn(self.question(m, rng.random() < spoken_share, rng), m, spoken_reply)
-            for m in rng.choice(self.meanings, turns, p=self.weights)
-        ]
-        return self._join(parts, SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT)
+        prompt = SPOKEN_PROMPT if spoken_reply else TEXT_PROMPT
+        return self._join(self.turns(spoken_reply, turns, rng, spoken_share), prompt)
+
+    def turns(self, spoken_reply: bool, turns: int, rng: Rng, spoken_share: float) -> list[Scored]:
+        """Random exchanges; of some replies only the beginning was heard, but not of the last."""
+        made = []
+        for left, m in enumerate(rng.choice(self.meanings, turns, p=self.weights)[::-1]):
+            question = self.question(m, rng.random() < spoken_share, rng)
+            interrupted = left > 0 and rng.random() < INTERRUPTED
+            made.append(self._turn(question, m, spoken_reply, rng if interrupted else None))
+        return made[::-1]
 
     def transcription(self, turns: int, rng: Rng) -> Scored:
         """A dialogue in which every spoken question is answered by its own words."""
         parts, known = [], [k for k in self.meanings if self.material.spoken[k]]
         for meaning in rng.choice(known, turns):
             codes, text = self.recording(meaning, rng)
-            body = np.concatenate((self.prompt.text(text), self.prompt.close_turn()))
-            turn = self.spoken_turn(self.as_heard(codes, rng))
-            parts.append(self._scored(turn, self.prompt.assistant_prefix(False), body))
+            turn, body = self.spoken_turn(self.as_heard(codes, rng)), self.prompt.text(text)
+            prefix, closing = self.prompt.assistant_prefix(False), self.prompt.close_turn()
+            parts.append(_scored((turn, prefix), body, closing))
         return self._join(parts, TRANSCRIBE_PROMPT)
 
-    def _turn(self, question: Rows, meaning: str, spoken_reply: bool) -> Scored:
-        return self._scored(question, *self.reply(meaning, spoken_reply))
-
-    @staticmethod
-    def _scored(question: Rows, prefix: Rows, body: Rows) -> Scored:
-        marks = np.ones(len(body), bool)
-        marks[-1] = False  # the newline after <|im_end|> is the template's
-        rows = np.concatenate((question, prefix, body))
-        return rows, np.concatenate((np.zeros(len(question) + len(prefix), bool), marks))
+    def _turn(
+        self, question: Rows, meaning: str, spoken_reply: bool, cut: Rng | None = None
+    ) -> Scored:
+        """A question and its answer; `cut` draws where the answer is interrupted."""
+        p, said = self.prompt, self.reply(meaning, spoken_reply)
+        closing = p.user_close_speech() if spoken_reply else p.close_turn()
+        known = (question, p.assistant_prefix(spoken_reply))
+        if cut is None:
+            return _scored(known, said, closing)
+        return _scored(known, said[: int(cut.integers(1, len(said)))], closing, whole=False)
 
     def _join(self, turns: list[Scored], prompt: str) -> Scored:
         system = self.prompt.system(prompt)
         rows = np.concatenate([system, *(r for r, _ in turns)])
         return rows, np.concatenate([np.zeros(len(system), bool), *(m for _, m in turns)])
+
+
+def _scored(known: Sequence[Rows], said: Rows, closing: Rows, *, whole: bool = True) -> Scored:
+    """Rows of a turn. What is `said` is predicted, and that it ends there if that is the `whole`.
+
+    The newline behind <|im_end|> is the template's, not the model's.
+    """
+    predicted = len(said) + (len(closing) - 1 if whole else 0)
+    rows = np.concatenate((*known, said, closing))
+    marks = np.zeros(len(rows), bool)
+    start = len(rows) - len(said) - len(closing)
+    marks[start : start + predicted] = True
+    return rows, marks

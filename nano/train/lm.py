@@ -10,6 +10,8 @@ grid rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,7 @@ from .loop import Plan, settings, train
 TEXT_SHARE, ALIGN_SHARE = 0.15, 0.10  # of all steps; the rest trains both
 TASKS = ("spoken", "written", "transcribed")  # replies, and the share of the batches of each
 SHARES = (0.55, 0.25, 0.20)
+MOST_TURNS = 5  # of a dialogue; the ring holds four whole exchanges, or more interrupted ones
 
 
 class Trainer:
@@ -53,9 +56,9 @@ class Trainer:
         return str(rng.choice(TASKS, p=SHARES)), 0.85
 
     def batch(self, task: str, spoken_share: float, rng: Rng) -> list[Scored]:
-        """Dialogues of as many turns each, 1 to 4, until the batch holds enough rows."""
+        """Dialogues of as many turns each, 1 to 5, until the batch holds enough rows."""
         made: list[Scored] = []
-        total, turns = 0, int(rng.integers(1, 5))
+        total, turns = 0, int(rng.integers(1, MOST_TURNS + 1))
         while total < self.rows:
             if task == "transcribed":
                 made.append(self.maker.transcription(turns, rng))
@@ -93,23 +96,29 @@ class Trainer:
         """Held-out voices and phrasings: share of replies whose every row is the greedy choice."""
         m = self.maker.material
         questions = m.held_out[:150]
-        spoken_right = written_right = text_right = 0
+        spoken_right = later_right = written_right = text_right = 0
+        rng = np.random.default_rng(4)
         for meaning, codes, text in questions:
             turn = self.maker.spoken_turn(codes)
             spoken_right += self.exact(turn, meaning, spoken=True)
+            before = self.maker.turns(True, 3, rng, 1.0)
+            later_right += self.exact(turn, meaning, spoken=True, before=before)
             written_right += self.exact(turn, meaning, spoken=False)
             typed = self.maker.prompt.text_turn("user", text)
             text_right += self.exact(typed, meaning, spoken=False)
         n = max(len(questions), 1)
         return {
             "speech_to_speech": spoken_right / n,
+            "later_speech_to_speech": later_right / n,
             "speech_to_text": written_right / n,
             "text_to_text": text_right / n,
         }
 
-    def exact(self, question: Rows, meaning: str, *, spoken: bool) -> bool:
+    def exact(
+        self, question: Rows, meaning: str, *, spoken: bool, before: Sequence[Scored] = ()
+    ) -> bool:
         """Greedy decoding gives exactly the taught reply (teacher forcing is equivalent here)."""
-        rows, marks = self.maker.exchange(question, meaning, spoken)
+        rows, marks = self.maker.exchange(question, meaning, spoken, before)
         grid, target, scored = collate([(rows, marks)], self.device)
         hidden, _ = self.model.model.shared_block(self.model.embed(grid))
         head = self.model.audio_logits if spoken else self.model.text_logits

@@ -107,13 +107,15 @@ class Journal:
 def resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
     """Load the checkpoint if there is one; returns the steps already done, and their CPU seconds.
 
-    The plan may be another one than before: that is how a finished stage trains on.
+    The plan may be another one than before: that is how a finished stage trains on. What
+    `nano.train.restore` wrote has no state of the optimizer, which then begins anew.
     """
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    if "optimizer" in state:
+        optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), float(state.get("cpu_s", 0.0))
 
 

@@ -53,3 +53,17 @@ def test_a_stopped_training_equals_one_that_was_not(tmp_path, monkeypatch):
     rows = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
     assert rows[0] == rows[1]
     assert [row["cpu_s"] for row in rows[1]] == [4, 8, 12]
+
+
+def test_without_its_optimizer_a_stage_trains_on_all_the_same(tmp_path, monkeypatch):
+    run(tmp_path, monkeypatch, until=3)
+    path = tmp_path / "train" / "line.pt"
+    state = torch.load(path, weights_only=True)
+    del state["optimizer"]
+    torch.save(state, path)
+    before = state["model"]["weight"]
+    assert not torch.equal(run(tmp_path, monkeypatch).weight, before)
+    steps = [
+        json.loads(line)["step"] for line in path.with_suffix(".jsonl").read_text().splitlines()
+    ]
+    assert steps == [2, 4, 6]
