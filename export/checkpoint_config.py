@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from antiphon.runtime.errors import ConfigError, CorruptFile
 
 from .checkpoint_facts import check_special_sizes
-from .reference.config import LMConfig, TokenizerConfig
+from .reference.config import FlowConfig, LMConfig, TokenizerConfig
 from .tensor_files import read_json
 
 LM, CODEC = "MOSS-Speech", "MOSS-Speech-Codec"
@@ -60,6 +60,21 @@ def lm_config(directory: Path) -> LMConfig:
 def tokenizer_config(directory: Path) -> TokenizerConfig:
     """Sizes of the speech tokenizer. Raises ConfigError or CorruptFile naming the field."""
     return _parse(directory, CODEC, TokenizerConfig.from_json)
+
+
+def check_codes(lm: LMConfig, tokenizer: TokenizerConfig, flow: FlowConfig) -> None:
+    """Raise ConfigError unless codes that are heard, thought of and said are the same ones."""
+    heard, thought, said = tokenizer.quantize_vocab_size, lm.eosp_token_id, flow.vocab_size
+    if heard > thought:
+        raise ConfigError(
+            f"{CODEC}/config.json: quantize_vocab_size is {heard}, but eosp_token_id of {LM} ends "
+            f"its codes at {thought}; the two folders belong to different models"
+        )
+    if said < thought:
+        raise ConfigError(
+            f"{CODEC}/flow: input_embedding has {said} rows, but {LM} has {thought} codes to say; "
+            "the two folders belong to different models"
+        )
 
 
 def _parse(directory: Path, part: str, from_json: Callable[[dict[str, Any]], Config]) -> Config:

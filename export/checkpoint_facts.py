@@ -19,6 +19,7 @@ from .tensor_files import read_json
 PROMPTS = {"speech": SPOKEN_PROMPT, "text": TEXT_PROMPT}
 FEATURES = {"n_fft": 400, "hop_length": 160, "sampling_rate": 16000}  # contract D.1
 LOG_MEL_MAX = 1.0  # loud speech lies between 0 and 2 (contract D.4)
+ALL_IDS = 1 << 24
 LOUDEST = 100.0  # no power of a float32 sample has a larger logarithm
 
 
@@ -88,9 +89,12 @@ def _added_tokens(path: Path) -> dict[str, int]:
 
 
 def check_special_sizes(path: Path, c: LMConfig) -> None:
-    """Raise ConfigError unless every special id has a row in its embedding (contract K)."""
+    """Raise ConfigError unless every special id has a row in its embedding (contract K).
+
+    The audio pad needs none: text rows are never looked up there (contract A.3).
+    """
     text = {"modality_pad_token_id": c.modality_pad_token_id, "sosp_token_id": c.sosp_token_id}
-    audio = {"eosp_token_id": c.eosp_token_id, "audio_pad_token_id": c.audio_pad_token_id}
+    audio = {"eosp_token_id": c.eosp_token_id}
     for ids, rows in ((text, c.vocab_size), (audio, c.audio_vocab_size)):
         for field, value in ids.items():
             if not 0 <= value < rows:
@@ -118,6 +122,10 @@ def sampling(path: Path, raw: dict[str, Any]) -> SamplingConfig:
         raise ConfigError(f"{path}: sampling is {own!r}, expected some of {', '.join(names)}")
     # the library's file also holds token ids and version notes, and null for "not set"
     known = {name: v for name, v in generation.items() if name in names and v is not None}
+    if known.get("top_k") == 0:  # the library's way to say: of all ids
+        known["top_k"] = ALL_IDS
+    if known.get("temperature") == 0 and known.get("do_sample") is False:
+        del known["temperature"]  # which then counts for nothing
     try:
         return SamplingConfig.from_dict(known | own)
     except AntiphonError as error:

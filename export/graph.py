@@ -167,7 +167,7 @@ class GraphBuilder:
     def rms_norm(self, x: str, name: str, weight: Floats, eps: float) -> str:
         """RMSNorm over the last axis."""
         w = self.const(f"{name}.weight", weight)
-        return self.op("RMSNormalization", x, w, name=f"{name}/out", axis=-1, epsilon=eps)
+        return self.op("RMSNormalization", x, w, name=f"{name}/out", axis=-1, epsilon=float(eps))
 
     def split_heads(self, x: str, heads: int, head_dim: int) -> str:
         """[B, T, H·D] -> [B, H, T, D]."""

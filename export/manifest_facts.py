@@ -53,6 +53,7 @@ def model_facts(source: Checkpoint) -> ModelFacts:
         encoder=EncoderSizes(
             mel_bins=source.tokenizer_config.num_mel_bins,
             code_count=source.tokenizer_config.quantize_vocab_size,
+            segment_samples=source.tokenizer_config.segment_samples,
         ),
         flow=flow_sizes(source.flow_config),
         vocoder=_vocoder(source),

@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import ConfigError
 from .history import AUDIO, TEXT, Grid
-from .manifest import LMSizes
+from .manifest import Manifest
 
 _WAY_OUT = "give the bundle it was held with, or begin a new one"
 
@@ -42,10 +42,15 @@ class Conversation:
             )
         return cls(rows, tuple(turns.tolist()))
 
-    def check(self, system: Grid, sizes: LMSizes) -> None:
+    def check(self, system: Grid, manifest: Manifest) -> None:
         """Raises ConfigError unless it is a conversation of this model and this system turn."""
-        for channel, vocabulary in ((TEXT, sizes.text_vocab), (AUDIO, sizes.audio_vocab)):
-            ids = self.rows[:, channel]
+        sizes, tokens = manifest.lm, manifest.tokens
+        text, audio = self.rows[:, TEXT], self.rows[:, AUDIO]
+        for ids, vocabulary in (
+            (text, sizes.text_vocab),
+            (audio, max(sizes.audio_vocab, tokens.audio_pad + 1)),
+            (audio[text == tokens.modality_pad], sizes.audio_vocab),
+        ):
             if len(ids) and not 0 <= ids.min() <= ids.max() < vocabulary:
                 raise ConfigError(
                     f"the saved conversation has ids {ids.min()} … {ids.max()}, this model 0 … "

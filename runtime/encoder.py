@@ -22,10 +22,8 @@ from .log_mel import CODE_SAMPLES, Mel, Pcm, StreamingLogMel
 
 Codes = NDArray[np.int64]
 
-SEGMENT_SAMPLES = 480_000  # 30 s; positions, attention and log-mel start anew (contract D.3 step 2)
 MEL_PER_CODE = 8
 FRAMES_PER_CODE = 4  # at 50 Hz, pooled into one code
-SEGMENT_FRAMES = SEGMENT_SAMPLES // CODE_SAMPLES * FRAMES_PER_CODE
 MAX_CODES = 25  # of one engine call, 2 s of audio: bounds the time of one job
 _TAILS = ("conv1_tail", "conv2_tail")
 
@@ -49,9 +47,10 @@ class SpeechEncoder:
         self._assumed_max = bundle.manifest.log_mel_max
         self._mel_bins = bundle.manifest.encoder.mel_bins
         self._code_count = bundle.manifest.encoder.code_count
-        self._ring = KVRing.for_engine(
-            self._engine, SEGMENT_FRAMES, pinned=SEGMENT_FRAMES, initial=128
-        )
+        # positions, attention and log-mel start anew there (contract D.3 step 2)
+        self._segment_samples = bundle.manifest.encoder.segment_samples
+        frames = self._segment_samples // CODE_SAMPLES * FRAMES_PER_CODE
+        self._ring = KVRing.for_engine(self._engine, frames, pinned=frames, initial=128)
         self._segment = 0  # counts those ever started, so that a mark knows its own
         self._waiting: Mel  # frames of an unfinished group of eight
         self._tails: dict[str, NDArray[np.float32]]
@@ -73,10 +72,10 @@ class SpeechEncoder:
             self.reset()
         codes = []
         while len(pcm):
-            room = SEGMENT_SAMPLES - self._log_mel.samples
+            room = self._segment_samples - self._log_mel.samples
             codes += self._encode(self._log_mel.push(pcm[:room]))
             pcm = pcm[room:]
-            if self._log_mel.samples == SEGMENT_SAMPLES:
+            if self._log_mel.samples == self._segment_samples:
                 codes += self._encode(self._log_mel.finish())
                 self._start_segment()
         return np.concatenate([np.zeros(0, np.int64), *codes])

@@ -79,7 +79,7 @@ class FlowDecoder:
         exact          float products instead of int8 ones, for parity tests
         """
         self.sizes = sizes = bundle.manifest.flow
-        self.code_count = bundle.manifest.encoder.code_count
+        self.code_count = bundle.manifest.tokens.eosp
         self.voice, self._noise = bundle.voice(voice), bundle.noise
         self._encoder = bundle.engine("flow_encoder", threads=threads, exact=exact)
         self._step = bundle.engine("flow_step", threads=threads, exact=exact)

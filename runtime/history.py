@@ -13,8 +13,8 @@ TEXT, AUDIO = 0, 1  # channels of the grid
 class History:
     """Every row that was not forgotten, and which ids occur in each channel of them."""
 
-    def __init__(self, text_vocab: int, audio_vocab: int) -> None:
-        self._counts = (np.zeros(text_vocab, np.int32), np.zeros(audio_vocab, np.int32))
+    def __init__(self, text_ids: int, audio_ids: int) -> None:
+        self._counts = (np.zeros(text_ids, np.int32), np.zeros(audio_ids, np.int32))
         self._rows = np.empty((256, 2), np.int64)
         self._length = 0
 

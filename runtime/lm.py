@@ -66,11 +66,14 @@ class LanguageModel:
         chunk     rows per engine call when many are run
         """
         self.sizes = bundle.manifest.lm
-        self.history = History(self.sizes.text_vocab, self.sizes.audio_vocab)
+        audio_ids = max(self.sizes.audio_vocab, bundle.manifest.tokens.audio_pad + 1)
+        self.history = History(self.sizes.text_vocab, audio_ids)
         self._embeddings = bundle.embeddings
         self._frequencies = rope_frequencies(self.sizes.head_dim, self.sizes.rope_theta)
         self._capacity = capacity_of(self.sizes, capacity)
-        self._chunk = chunk
+        # one row more than a call writes: after a rewind the last row is run again for its logits
+        fits = chunk < self._capacity - pinned
+        self._chunk = chunk if fits else max(1, (self._capacity - pinned) // 2)
         engines = (
             bundle.engine(name, threads=threads, exact=exact)
             for name in ("trunk", "speech_branch", "text_branch")
@@ -203,7 +206,6 @@ class LanguageModel:
         return (self._trunk, self._speech, self._text)
 
     def _ring(self, engine: Engine, pinned: int) -> KVRing:
-        # one row more than a call writes: after a rewind the last row is run again for its logits
         return KVRing.for_engine(engine, self._capacity, pinned=pinned, chunk=self._chunk + 1)
 
     def _later_turns(self) -> list[int]:

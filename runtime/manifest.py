@@ -38,6 +38,7 @@ _MOST = {  # of what we would make as many arrays of, or calls
     "lookahead_tokens": 100,
     "mel_per_token": 100,
     "samples_per_frame": 48_000,
+    "segment_samples": 480_000,  # contract D.3 step 2
 }
 _HEARD_HZ, _CODE_SAMPLES = 16_000, 1280  # what `encoder.py` and `log_mel.py` are written for
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +102,7 @@ class SpecialTokens:
     sosp: int  # start of speech
     modality_pad: int  # text id of every spoken row
     eosp: int  # end of speech
-    audio_pad: int  # audio id of every text row; also a legal code
+    audio_pad: int  # audio id of every text row; never embedded, perhaps a code, perhaps no id
 
     def __post_init__(self) -> None:
         text = (self.endoftext, self.im_start, self.im_end, self.sosp, self.modality_pad)
@@ -127,11 +128,11 @@ class SamplingConfig:
     min_new_tokens: int = 0  # number of the first row that may end the speech
 
     def __post_init__(self) -> None:
-        ok = 0 < self.temperature <= 100 and 0 < self.top_p <= 1 and self.top_k >= 1
-        if not (ok and 0 < self.repetition_penalty <= 100):
+        ok = 1e-6 <= self.temperature <= 100 and 0 < self.top_p <= 1 and self.top_k >= 1
+        if not (ok and 1e-6 <= self.repetition_penalty <= 100):  # or scores leave float32
             raise ConfigError(
-                "sampling needs 0 < temperature <= 100, 0 < top_p <= 1, top_k >= 1 and "
-                f"0 < repetition_penalty <= 100, got {self}"
+                "sampling needs 1e-06 <= temperature <= 100, 0 < top_p <= 1, top_k >= 1 and "
+                f"1e-06 <= repetition_penalty <= 100, got {self}"
             )
         if not (self.min_new_tokens >= 0 and self.max_new_tokens >= 1):
             raise ConfigError(
@@ -176,8 +177,11 @@ class EncoderSizes:
     code_count: int
     sample_rate_hz: int = _HEARD_HZ
     samples_per_code: int = _CODE_SAMPLES
+    segment_samples: int = 480_000  # after which everything restarts
 
     def __post_init__(self) -> None:
+        if self.segment_samples % _CODE_SAMPLES:
+            raise ConfigError(f"segments of {self.segment_samples} samples, expected whole codes")
         if (self.sample_rate_hz, self.samples_per_code) != (_HEARD_HZ, _CODE_SAMPLES):
             raise ConfigError(
                 f"an encoder of {self.samples_per_code} samples per code at "
@@ -259,16 +263,14 @@ class Manifest:
             raise ConfigError(f"log_mel_max is {self.log_mel_max}, expected a finite number")
         t = self.tokens
         text = max(t.endoftext, t.im_start, t.im_end, t.sosp, t.modality_pad)
-        if text >= self.lm.text_vocab or max(t.eosp, t.audio_pad) >= self.lm.audio_vocab:
+        if text >= self.lm.text_vocab or t.eosp >= self.lm.audio_vocab:
             raise ConfigError(
                 f"special ids {t} do not fit in {self.lm.text_vocab} text and "
                 f"{self.lm.audio_vocab} audio ids"
             )
-        if t.eosp != self.encoder.code_count:
-            raise ConfigError(
-                f"end of speech is {t.eosp}, expected the number of codes, "
-                f"{self.encoder.code_count}"
-            )
+        if t.eosp < self.encoder.code_count:
+            codes = self.encoder.code_count
+            raise ConfigError(f"end of speech is {t.eosp}, expected an id behind the {codes} codes")
         self._check_voice()
 
     def _check_voice(self) -> None:

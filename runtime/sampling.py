@@ -86,6 +86,7 @@ class Sampler:
         scores = np.array(logits, np.float32).reshape(-1)
         penalty = np.float32(self.config.repetition_penalty)
         if penalty != 1:
+            seen = seen[: len(scores)]  # the audio pad may lie behind the vocabulary
             old = scores[seen]
             scores[seen] = np.where(old < 0, old * penalty, old / penalty)
         return scores

@@ -76,7 +76,7 @@ class Session:
 
     def restore(self, saved: Conversation) -> None:
         """Go on with a saved `conversation`. Errors as `Conversation.check`."""
-        saved.check(self._stages.system, self.manifest.lm)
+        saved.check(self._stages.system, self.manifest)
         self.reset()
         for rows in saved.newest(self._lm.free):
             self._lm.begin_turn()

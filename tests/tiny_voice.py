@@ -19,7 +19,7 @@ from antiphon.export.vocoder_graph import build_vocoder
 from antiphon.quant.schemes import FP32
 from antiphon.runtime.backend import Engine
 from antiphon.runtime.bundle_files import Voice
-from antiphon.runtime.manifest import EncoderSizes, FlowSizes, VocoderSizes
+from antiphon.runtime.manifest import FlowSizes, VocoderSizes
 
 FLOW = FlowConfig(
     vocab_size=40,
@@ -114,7 +114,5 @@ def bundle(folder: Path, *, noise_frames: int = 400) -> SimpleNamespace:
         engine=engine,
         voice=lambda name: voice(int(name)),
         noise=start_noise(frames=noise_frames).numpy(),
-        manifest=SimpleNamespace(
-            flow=SIZES, vocoder=vocoder, encoder=EncoderSizes(mel_bins=80, code_count=40)
-        ),
+        manifest=SimpleNamespace(flow=SIZES, vocoder=vocoder, tokens=SimpleNamespace(eosp=40)),
     )

@@ -13,7 +13,7 @@ from antiphon.runtime.errors import AudioError
 from ..checkpoint import Checkpoint
 from ..parity import loaded
 from ..reference.mel import pad_to_codes, whisper_log_mel
-from ..reference.speech_tokenizer import SEGMENT_SAMPLES, SpeechTokenizer
+from ..reference.speech_tokenizer import SpeechTokenizer
 from .recording import Recording
 
 Floats = NDArray[np.float32]
@@ -36,6 +36,7 @@ class Ear:
     def __init__(self, source: Checkpoint) -> None:
         """Load it. Raises CorruptFile where a tensor cannot be read."""
         self._bins = source.tokenizer_config.num_mel_bins
+        self._segment_samples = source.tokenizer_config.segment_samples
         self._encoder = loaded(
             lambda: SpeechTokenizer(source.tokenizer_config),
             lambda name: source.read("tokenizer", name),
@@ -48,13 +49,13 @@ class Ear:
         return rows
 
     def hear(self, recording: Recording) -> Heard:
-        """Codes of the whole recording, in segments of 30 s (contract D.3). Raises AudioError."""
+        """Codes of the whole recording, segment by segment (contract D.3). Raises AudioError."""
         pcm = recording.read()
         if not len(pcm):
             raise AudioError(f"{recording.name}: holds no samples; leave it out")
         codes, pooled, mels = [], [], []
         with torch.no_grad():
-            for segment in torch.from_numpy(pcm).split(SEGMENT_SAMPLES):
+            for segment in torch.from_numpy(pcm).split(self._segment_samples):
                 mel = whisper_log_mel(pad_to_codes(segment[None]), self._bins)
                 frames = self._encoder(mel)
                 codes.append(self._encoder.quantize(frames)[0].numpy())

@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from antiphon.runtime.errors import ConfigError
 
+SEGMENT_SAMPLES = 480_000  # at 16 kHz; segments are independent (contract D.3 step 2)
+CODE_SAMPLES = 1280
+
 # What the two `config.json` say of things that are built in one way only.
 LM_CONSTANTS: dict[str, Any] = {
     "model_type": "moss_speech",
@@ -20,6 +23,7 @@ LM_CONSTANTS: dict[str, Any] = {
 TOKENIZER_CONSTANTS: dict[str, Any] = {
     "activation_function": "gelu",
     "pooling_type": "avg",
+    "pooling_kernel_size": 4,
     "quantize_encoder_only": True,
     "encoder_causal_attention": True,
     "encoder_causal_convolution": True,
@@ -33,6 +37,11 @@ def _from_json(cls: type[Any], raw: dict[str, Any], must_be: dict[str, Any]) -> 
     missing = sorted(required - raw.keys())
     if missing:
         raise ConfigError(f"config.json: missing {', '.join(missing)}; is this the right folder?")
+    for f in fields(cls):
+        kinds = (int,) if f.type == "int" else (int, float)
+        if f.name in raw and type(raw[f.name]) not in kinds:
+            kind = "an integer" if f.type == "int" else "a number"
+            raise ConfigError(f"config.json: {f.name} is {raw[f.name]!r:.80}, expected {kind}")
     for key, expected in must_be.items():
         if key in raw and raw[key] != expected:
             raise ConfigError(f"config.json: {key} is {raw[key]!r}; only {expected!r} is supported")
@@ -62,6 +71,9 @@ class LMConfig:
     max_position_embeddings: int = 40960
 
     def __post_init__(self) -> None:
+        heads = {n: getattr(self, n) for n in ("num_attention_heads", "num_key_value_heads")}
+        if min(heads.values()) < 1:
+            raise ConfigError(f"config.json: {heads}, expected 1 or more of each")
         depth = self.num_shared_layers + self.num_modality_layers
         if self.num_hidden_layers != depth:
             raise ConfigError(
@@ -96,11 +108,22 @@ class TokenizerConfig:
     pooling_kernel_size: int = 4
 
     def __post_init__(self) -> None:
-        if self.d_model % self.encoder_attention_heads:
+        if self.max_source_positions < self.pooling_kernel_size:
             raise ConfigError(
-                f"config.json: {self.encoder_attention_heads} attention heads do not divide "
-                f"d_model {self.d_model}"
+                f"config.json: max_source_positions is {self.max_source_positions}, expected at "
+                f"least the {self.pooling_kernel_size} that one code takes"
             )
+        if self.encoder_attention_heads < 1 or self.d_model % self.encoder_attention_heads:
+            raise ConfigError(
+                f"config.json: encoder_attention_heads is {self.encoder_attention_heads}, expected "
+                f"a divisor of d_model {self.d_model}"
+            )
+
+    @property
+    def segment_samples(self) -> int:
+        """30 s, or what the positions reach: there everything restarts (contract D.3, D.5)."""
+        codes = self.max_source_positions // self.pooling_kernel_size
+        return min(SEGMENT_SAMPLES, codes * CODE_SAMPLES)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Self:

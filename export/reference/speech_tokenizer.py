@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from .config import TokenizerConfig
 from .mel import pad_to_codes, whisper_log_mel
 
-SEGMENT_SAMPLES = 480_000  # 30 s; everything restarts there (contract D.3 step 2)
-
 
 class EncoderAttention(nn.Module):
     """Whisper attention: the key projection has no bias; plain causal mask."""
@@ -91,9 +89,9 @@ class SpeechTokenizer(nn.Module):
         self.encoder = WhisperVQEncoder(config)
 
     def encode(self, pcm: Tensor) -> Tensor:
-        """pcm [S] float32 at 16 kHz -> codes int64 [ceil(S/1280)], in segments of 30 s."""
+        """pcm [S] float32 at 16 kHz -> codes int64 [ceil(S/1280)], segment by segment."""
         codes = [torch.zeros(0, dtype=torch.int64)]
-        for segment in pcm.split(SEGMENT_SAMPLES) if len(pcm) else ():
+        for segment in pcm.split(self.config.segment_samples) if len(pcm) else ():
             mel = whisper_log_mel(pad_to_codes(segment[None]), self.config.num_mel_bins)
             codes.append(self.encoder.quantize(self.encoder(mel))[0])
         return torch.cat(codes)

@@ -375,7 +375,15 @@ def test_an_index_that_promises_too_much_is_refused(damaged):
         (f"{LM}/config.json", "eosp_token_id", 16512),
         (f"{LM}/config.json", "modality_pad_token_id", 151680),
         (f"{CODEC}/config.json", "encoder_causal_attention", False),
+        (f"{LM}/config.json", "num_attention_heads", "4"),
+        (f"{LM}/config.json", "num_key_value_heads", 0),
         (f"{CODEC}/config.json", "pooling_position", 8),
+        (f"{CODEC}/config.json", "pooling_kernel_size", 8),
+        (f"{CODEC}/config.json", "max_source_positions", 3),
+        (f"{CODEC}/config.json", "d_model", "36"),
+        (f"{CODEC}/config.json", "d_model", [36]),
+        (f"{CODEC}/config.json", "encoder_attention_heads", 0),
+        (f"{CODEC}/config.json", "quantize_vocab_size", 16385),
         (f"{CODEC}/config.json", "encoder_ffn_dim", 96.5),
         (f"{CODEC}/preprocessor_config.json", "hop_length", 200),
         (f"{CODEC}/preprocessor_config.json", "feature_size", 80),
@@ -388,6 +396,14 @@ def test_a_setting_we_do_not_implement_is_refused(damaged, file, field, value):
     message = refused(damaged, ConfigError)
     assert field in message or "key-value heads" in message
     assert file.split("/")[0] in message
+
+
+def test_the_flow_must_know_every_code(published, damaged):
+    name, path = "input_embedding.weight", Path(FLOW, "flow-chunk-5.pt")
+    weights = torch.load(published / path)
+    weights[name] = weights[name][:16383]
+    replace(damaged / path, weights)
+    assert "16383 rows, but MOSS-Speech has 16384 codes" in refused(damaged, ConfigError)
 
 
 def test_config_and_tensors_must_agree(damaged):
@@ -426,7 +442,7 @@ def test_sizes_that_overflow_are_refused(damaged):
     replace(damaged / FLOW / "flow-chunk-5.pt", lookalike.tensors("flow") | wide)
     assert "input_embedding.weight [2147483648, 2147483648] passes the end" in refused(damaged)
     edit_json(damaged / CODEC / "config.json", encoder_attention_heads=3)
-    assert "do not divide" in refused(damaged, ConfigError)
+    assert "expected a divisor of d_model" in refused(damaged, ConfigError)
 
 
 def test_json_that_is_too_deep_or_too_large_is_refused(damaged, monkeypatch):

@@ -85,6 +85,12 @@ def test_sampling_defaults(tmp_path):
     published = {"temperature": 0.7, "eos_token_id": [1, 2], "top_k": None}
     (tmp_path / "generation_config.json").write_text(json.dumps(published))
     assert facts.sampling(path, {}) == replace(defaults, temperature=0.7)
+    published = {"do_sample": False, "temperature": 0.0, "top_k": 0}  # 0: of all
+    (tmp_path / "generation_config.json").write_text(json.dumps(published))
+    greedy = facts.sampling(path, {})
+    assert greedy == replace(defaults, do_sample=False, top_k=greedy.top_k)
+    assert greedy.top_k >= 151_680
+    (tmp_path / "generation_config.json").unlink()
     own = {"temperature": 0.9, "top_k": 5}
     assert facts.sampling(path, {"sampling": own}) == replace(defaults, **own)
 

@@ -33,7 +33,7 @@ from antiphon.runtime.embeddings import Embeddings, Table
 from antiphon.runtime.flow import FlowDecoder
 from antiphon.runtime.kv_ring import KVRing
 from antiphon.runtime.lm import LanguageModel
-from antiphon.runtime.manifest import EncoderSizes, FlowSizes, LMSizes
+from antiphon.runtime.manifest import FlowSizes, LMSizes
 from antiphon.runtime.prompt import SPOKEN_PROMPT, TEXT_PROMPT, PromptBuilder
 from antiphon.runtime.prompt import Grid as Rows
 
@@ -92,7 +92,7 @@ def session_lm(lm, tmp_path_factory):
         context_rows=10240,
     )
     bundle = SimpleNamespace(
-        manifest=SimpleNamespace(lm=sizes),
+        manifest=SimpleNamespace(lm=sizes, tokens=SimpleNamespace(audio_pad=512)),
         embeddings=Embeddings(*tables, LM.modality_pad_token_id),
         engine=lambda name, **options: Engine.load(paths[name], **options),
     )
@@ -196,9 +196,8 @@ def flow_bundle(config, folder, prompt):
         lookahead_tokens=config.lookahead_tokens,
         mel_per_token=config.mel_per_token,
     )
-    encoder = EncoderSizes(mel_bins=128, code_count=16384)
     return SimpleNamespace(
-        manifest=SimpleNamespace(flow=sizes, encoder=encoder),
+        manifest=SimpleNamespace(flow=sizes, tokens=SimpleNamespace(eosp=16384)),
         voice=lambda _: voice(config, prompt),
         noise=start_noise(frames=200).numpy(),
         engine=lambda name, **options: Engine.load(paths[name], **options),

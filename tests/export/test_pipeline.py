@@ -28,6 +28,7 @@ from antiphon.runtime.errors import (
 from antiphon.runtime.flow import FlowDecoder
 from antiphon.runtime.lm import LanguageModel
 from antiphon.runtime.manifest import ENGINES
+from antiphon.runtime.session import Session
 from antiphon.runtime.vocoder import Vocoder
 from antiphon.runtime.voice import SpeechDecoder
 from benchmarks.lookalike import Numbers, write_speaker
@@ -103,6 +104,20 @@ def test_a_checkpoint_may_state_its_context_and_loudness(checkpoint, tmp_path, u
         (copy / path).write_text(json.dumps(raw))
     m = export(copy, tmp_path / "out", noise_frames=NOISE)
     assert (m.lm.context_rows, m.log_mel_max) == (700, 1.5)
+
+
+@pytest.mark.parametrize("changes", [{"audio_pad_token_id": 512}, {"max_position_embeddings": 144}])
+def test_an_odd_language_model_talks(changes, checkpoint, tmp_path, unmeasured):
+    """The audio pad needs no row; a context of hardly more than the system turn is one too."""
+    copy = shutil.copytree(checkpoint, tmp_path / "odd")
+    edit_json(copy / LM_JSON, sampling={"max_new_tokens": 4, "min_new_tokens": 4}, **changes)
+    export(copy, tmp_path / "bundle", weights="fp32", noise_frames=NOISE)
+    session = Session(Bundle.open(tmp_path / "bundle"))
+    session.listen(np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32))
+    assert session.run_reply().codes
+    kept = session.conversation
+    session.restore(kept)
+    assert np.array_equal(session.conversation.rows, kept.rows)
 
 
 def test_tables_hold_what_the_checkpoint_holds(exported, checkpoint):
@@ -369,7 +384,7 @@ def fixed_speaker(folder):
     [
         (lambda f: edit_json(f / LM_JSON, max_position_embeddings=0), "context_rows is 0"),
         (lambda f: edit_json(f / LM_JSON, sampling={"top_k": 0}), "top_k >= 1"),
-        (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "end of speech is 31"),
+        (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "ends its codes at 31"),
         (lambda f: (f / "MOSS-Speech" / "tokenizer.json").unlink(), r"tokenizer\.json: missing"),
         (
             lambda f: edit_json(f / "MOSS-Speech" / "tokenizer.json", model={"type": "BPE"}),

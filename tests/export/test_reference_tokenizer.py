@@ -1,6 +1,7 @@
 """The speech tokenizer against the contract read a second time, and its causality to the sample."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import plain
@@ -9,7 +10,7 @@ import torch
 
 from antiphon.export.reference.config import TokenizerConfig
 from antiphon.export.reference.mel import pad_to_codes, whisper_log_mel
-from antiphon.export.reference.speech_tokenizer import SEGMENT_SAMPLES, SpeechTokenizer
+from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 
 CONFIG = TokenizerConfig(
     d_model=32,
@@ -100,10 +101,14 @@ def test_number_of_codes(samples, codes):
     assert math.ceil(samples / 1280) == codes
 
 
-def test_segments_of_30_seconds_are_independent(tokenizer, monkeypatch):
-    """Positions, attention and the log-mel maximum restart; here with shorter segments."""
-    assert SEGMENT_SAMPLES == 30 * 16000
-    monkeypatch.setattr("antiphon.export.reference.speech_tokenizer.SEGMENT_SAMPLES", 2560)
+def test_segments_are_independent(tokenizer):
+    """Positions, attention and the log-mel maximum restart; here where the positions end."""
+    assert CONFIG.segment_samples == 30 * 16000
+    kept = tokenizer
+    tokenizer = SpeechTokenizer(replace(CONFIG, max_source_positions=11)).requires_grad_(False)
+    weights = kept.state_dict()
+    name = "encoder.embed_positions.weight"
+    tokenizer.load_state_dict(weights | {name: weights[name][:11]})
     generator = torch.Generator().manual_seed(11)
     pcm = torch.randn(6000, generator=generator) * torch.linspace(1e-4, 1, 6000)
     pieces = [tokenizer.encode(pcm[start : start + 2560]) for start in (0, 2560, 5120)]

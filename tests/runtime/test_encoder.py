@@ -1,5 +1,6 @@
 """The encoder equals the reference tokenizer, streams in any chunks, and can go back."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +14,10 @@ from antiphon.export.reference.config import TokenizerConfig
 from antiphon.export.reference.speech_tokenizer import SpeechTokenizer
 from antiphon.quant.schemes import FP32
 from antiphon.runtime.backend import Engine
-from antiphon.runtime.encoder import SEGMENT_SAMPLES, SpeechEncoder
+from antiphon.runtime.encoder import SpeechEncoder
 from antiphon.runtime.errors import BundleError
 from antiphon.runtime.log_mel import log_mel
+from antiphon.runtime.manifest import EncoderSizes
 
 CONFIG = TokenizerConfig(
     d_model=64,
@@ -26,9 +28,8 @@ CONFIG = TokenizerConfig(
     num_mel_bins=80,
 )
 SECOND = 16_000
-
-
-SIZES = SimpleNamespace(mel_bins=80, code_count=CONFIG.quantize_vocab_size)
+SIZES = EncoderSizes(mel_bins=80, code_count=CONFIG.quantize_vocab_size)
+SEGMENT_SAMPLES = 480_000
 
 
 def speech(samples: int, seed: int = 1) -> np.ndarray:
@@ -103,6 +104,16 @@ def test_segments_restart_after_30_seconds(reference, encoder):
     np.testing.assert_array_equal(exact, codes[:375])
 
 
+def test_segments_restart_where_the_positions_end(reference, bundle):
+    sizes = replace(SIZES, segment_samples=3 * 1280)
+    manifest = SimpleNamespace(log_mel_max=1.0, encoder=sizes)
+    short = SpeechEncoder(SimpleNamespace(engine=bundle.engine, manifest=manifest))
+    pcm = speech(10_000)
+    pieces = [offline(reference, piece, 1.0) for piece in np.split(pcm, [3840, 7680])]
+    assert [len(piece) for piece in pieces] == [3, 3, 2]
+    np.testing.assert_array_equal(encode(short, [pcm]), np.concatenate(pieces))
+
+
 def test_equals_the_official_rule_where_the_maximum_is_as_assumed(reference, bundle):
     pcm = np.concatenate([np.zeros(4000, np.float32), speech(2 * SECOND)])
     peak = 4 * float(log_mel(pcm, 80).max()) - 4  # undo (v + 4) / 4
@@ -144,7 +155,7 @@ def test_restore_undoes_what_came_after_the_mark(encoder, at, extra, finished):
 
 
 def test_codes_outside_the_codebook_are_refused(bundle):
-    small = SimpleNamespace(log_mel_max=1.0, encoder=SimpleNamespace(mel_bins=80, code_count=2))
+    small = SimpleNamespace(log_mel_max=1.0, encoder=replace(SIZES, code_count=2))
     encoder = SpeechEncoder(SimpleNamespace(engine=bundle.engine, manifest=small))
     with pytest.raises(BundleError, match=r"made codes \d+ … \d+, expected 0 … 1"):
         encoder.push(speech(20 * 1280))

@@ -329,8 +329,8 @@ def test_memory_starts_small(bundle: Bundle) -> None:
 
 
 def test_impossible_sizes_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match="a ring of 40 rows cannot pin 5, write 65 at once"):
-        LanguageModel(bundle, capacity=40, pinned=5)
+    with pytest.raises(ConfigError, match="a ring of 6 rows cannot pin 5, write 2 at once"):
+        LanguageModel(bundle, capacity=6, pinned=5)
 
 
 def test_forgotten_turns_are_not_penalised(small: LanguageModel) -> None:

@@ -68,9 +68,13 @@ CHANGES: dict[str, Callable[[Raw], object]] = {
     ),
     "do not fit in 96 text": lambda m: m["tokens"].update(im_end=96),
     "distinct and >= 0": lambda m: m["tokens"].update(im_end=90),
-    "end of speech is 31, expected the number": lambda m: m["tokens"].update(eosp=31),
+    "end of speech is 31, expected an id behind the 32": lambda m: m["tokens"].update(eosp=31),
+    "segments of 1281 samples": lambda m: m["encoder"].update(segment_samples=1281),
+    "segment_samples is 481280, expected 1 to 480000": lambda m: m["encoder"].update(
+        segment_samples=481_280
+    ),
     "the flow makes 5 mel bins": lambda m: m["flow"].update(mel_bins=5),
-    "sampling needs 0 < temperature": lambda m: m["sampling"].update(temperature=0),
+    "sampling needs 1e-06 <= temperature": lambda m: m["sampling"].update(temperature=0),
 }
 
 
