@@ -30,13 +30,14 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "tensor": {},
 }
 _EXTERNAL_DATA = 13  # in a tensor: entries of key 1, value 2
+_INITIALIZERS = {5: (8,), 15: (1, 8)}  # in a graph: where the name of a tensor, a sparse one, is
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFacts:
     """The parts of a model that decide whether it may be loaded."""
 
-    inputs: list[TensorSpec] = field(default_factory=list)
+    inputs: list[TensorSpec] = field(default_factory=list)  # that must be fed
     outputs: list[TensorSpec] = field(default_factory=list)
     domains: set[str] = field(default_factory=set)  # of its operators; "" or absent is standard
     external: list[dict[str, str]] = field(default_factory=list)  # location, offset, length
@@ -60,6 +61,8 @@ def _walk(message: str, data: memoryview, facts: OnnxFacts, depth: int) -> None:
     if message == "tensor" and (entries := _texts(data, _EXTERNAL_DATA)):
         facts.external.append(entries)
     children = _CHILDREN[message]
+    whole = message == "graph" and depth == 1  # the model itself, not a graph inside an operator
+    held = set(_initializers(data)) - {None} if whole else set()
     for number, value in _fields(data):
         child = children.get(number)
         if child is None:
@@ -68,8 +71,25 @@ def _walk(message: str, data: memoryview, facts: OnnxFacts, depth: int) -> None:
             facts.domains.add(_text(value))
         elif child not in ("input", "output"):
             _walk(child, _bytes(value), facts, depth + 1)
-        elif depth == 1:  # of the model itself, not of a graph inside an operator
-            (facts.inputs if child == "input" else facts.outputs).append(_spec(_bytes(value)))
+        elif whole and child == "output":
+            facts.outputs.append(_spec(_bytes(value)))
+        elif whole and _inner(_bytes(value), (1,)) not in held:
+            facts.inputs.append(_spec(_bytes(value)))
+
+
+def _initializers(graph: memoryview) -> Iterator[memoryview | None]:
+    """Names of the weights inside: those that are inputs too (IR 3 needs it) are never fed."""
+    for number, value in _fields(graph):
+        if number in _INITIALIZERS:
+            yield _inner(_bytes(value), _INITIALIZERS[number])
+
+
+def _inner(data: memoryview, path: tuple[int, ...]) -> memoryview | None:
+    """The bytes at the end of a way through messages, None where it breaks off."""
+    value: Value | None = data
+    for number in path:
+        value = None if value is None else dict(_fields(_bytes(value))).get(number)
+    return None if value is None else _bytes(value)
 
 
 def _spec(data: memoryview) -> TensorSpec:

@@ -49,6 +49,19 @@ def test_the_contracts_shapes_with_open_and_unsaid_sizes_too(path):
     check_speaker(path, 192)
 
 
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_weights_may_be_listed_as_inputs(path, ir_version):
+    """Exporters for old versions do so; the engine library still wants one input."""
+    model = onnx.load(path)
+    model.ir_version = ir_version
+    for tensor in model.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.insert(0, info)
+    onnx.save(model, path)
+    assert len(model.graph.input) > 1
+    check_speaker(path, 192)
+
+
 def external(model):
     tensor = model.graph.initializer[0]
     tensor.data_location = onnx.TensorProto.EXTERNAL

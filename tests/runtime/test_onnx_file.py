@@ -52,6 +52,32 @@ def test_reads_what_the_engine_library_reads(tmp_path: Path) -> None:
     assert not facts.external
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_a_weight_listed_as_input_is_not_fed(tmp_path: Path, ir_version: int, sparse: bool) -> None:
+    """Files before IR 4 must list every weight so; the element type of a weight is its own."""
+    kept = helper.make_tensor_value_info("c", TensorProto.DOUBLE, [4])
+    constant = helper.make_tensor("c", TensorProto.DOUBLE, [4], [1.0] * 4)
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4], [1.0] * 4)
+    nodes = [
+        helper.make_node("Add", ["x", "w"], ["sum"]),
+        helper.make_node("Cast", ["c"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["sum", "cast"], ["y"]),
+    ]
+    inputs = [floats("w", 4), floats("x", 4), kept]
+    graph = helper.make_graph(nodes, "g", inputs, [floats("y", 4)], [constant])
+    if sparse:
+        places = helper.make_tensor("places", TensorProto.INT64, [4], range(4))
+        graph.sparse_initializer.append(helper.make_sparse_tensor(weight, places, [4]))
+    else:
+        graph.initializer.append(weight)
+    opset = [helper.make_opsetid("", 13)]
+    save(helper.make_model(graph, opset_imports=opset, ir_version=ir_version), tmp_path / "g.onnx")
+    facts, engine = read_facts(tmp_path / "g.onnx"), Engine.load(tmp_path / "g.onnx")
+    spec = TensorSpec(name="x", dtype="float32", shape=(4,))
+    assert facts.inputs == list(engine.inputs.values()) == [spec]
+
+
 def tagged(tag: bytes, data: bytes) -> bytes:
     """A protobuf field with this tag, however it is spelled."""
     size = len(data)
