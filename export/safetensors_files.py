@@ -73,6 +73,8 @@ def _entries(file: OpenFile) -> Iterator[tuple[str, Stored]]:
     if length > min(MAX_HEADER_BYTES, file.size - 8):
         raise ValueError(f"a header of {length} bytes in a file of {file.size}")
     header = json.loads(file.read(8, length), object_pairs_hook=_unique)
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is a JSON {type(header).__name__}")
     header.pop("__metadata__", None)
     at, start = 0, 8 + length
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):

@@ -55,7 +55,8 @@ def a(**changes):
     [
         (b"", "not a whole safetensors file"),
         (b"{", "not a whole safetensors file"),
-        (b"[1]", "not a whole safetensors file"),
+        (b"[1]", "its header is a JSON list"),
+        *((text, "its header is a JSON ") for text in (b"5", b'"abc"', b"null", b"true", b"1e5")),
         (b'{"a": 3}', "not a whole safetensors file"),
         (b'{"a": {"dtype": "F32"}}', "data_offsets"),
         (b"[" * 100_000, "not a whole safetensors file"),
