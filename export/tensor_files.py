@@ -148,7 +148,16 @@ class TensorFile:
         self.shapes = {name: stored.shape for name, stored in self.tensors.items()}
 
     def renamed(self, names: Mapping[str, str]) -> TensorFile:
-        """The same tensors; `names` maps stored to wanted spelling."""
+        """The same tensors; `names` maps stored to wanted spelling.
+
+        Raises CorruptFile for a tensor that is there in both: nobody knows which one counts.
+        """
+        for stored, wanted in names.items():
+            if wanted in self.tensors:
+                raise CorruptFile(
+                    f"{self.path}: {wanted} is there a second time as {stored}, expected one of "
+                    "the two; download it again"
+                )
         return TensorFile(self.path, {names.get(n, n): s for n, s in self.tensors.items()})
 
     def read(self, name: str) -> Weights:

@@ -305,6 +305,16 @@ def test_an_unknown_tensor_or_a_nested_dict_is_refused(damaged, key, file):
     assert "flat dict" in refused(damaged)
 
 
+@pytest.mark.parametrize(("old", "new"), [("weight_g", "original0"), ("weight_v", "original1")])
+def test_a_weight_in_both_spellings_is_refused(damaged, old, new):
+    """One would silently win, by its place in the file."""
+    name = f"conv_pre.parametrizations.weight.{new}"
+    for state in (lookalike.tensors("hift"), dict(reversed(lookalike.tensors("hift").items()))):
+        replace(damaged / FLOW / "hift.pt", state | {f"conv_pre.{old}": 2 * state[name]})
+        message = refused(damaged)
+        assert f"hift.pt: {name} is there a second time as conv_pre.{old}" in message
+
+
 def test_a_pickle_that_wants_to_run_code_is_refused(damaged):
     replace(damaged / FLOW / "hift.pt", {"conv_pre.bias": Path("x")})
     message = refused(damaged)
