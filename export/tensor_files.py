@@ -24,9 +24,9 @@ Weights = NDArray[np.float32]
 Shapes = Mapping[str, tuple[int, ...]]
 
 MAX_JSON_BYTES = 64 << 20  # the published tokenizer.json is a sixth of it
-WEIGHT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}  # what a weight may be stored as
+WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # what a weight may be stored as
 OTHER_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4}
-OTHER_BYTES |= {"U64": 8, "I64": 8, "F64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
+OTHER_BYTES |= {"U64": 8, "I64": 8, "C64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
 ITEM_BYTES = WEIGHT_BYTES | OTHER_BYTES
 LFS_POINTER = b"version https://git-lfs"
 
@@ -110,7 +110,10 @@ class Stored:
         return self.count * ITEM_BYTES.get(self.dtype, 0)
 
     def read(self, start: int, stop: int) -> Weights:
-        """Rows start to stop of the first axis; all of it when the tensor is a single value."""
+        """Rows start to stop of the first axis; all of it when the tensor is a single value.
+
+        Raises OverflowError for a finite value that float32 does not hold.
+        """
         if self.strides is not None:
             return self._gather()[start:stop].copy()
         shape = (stop - start, *self.shape[1:]) if self.shape else ()
@@ -131,6 +134,8 @@ class Stored:
             return raw.view("<f4").astype(np.float32, copy=False)
         if self.dtype == "F16":
             return raw.view("<f2").astype(np.float32)
+        if self.dtype == "F64":
+            return _narrowed(raw.view("<f8"))
         wide = np.empty(count, np.uint32)  # the upper half of a float32
         np.left_shift(raw.view("<u2"), 16, out=wide, dtype=np.uint32)
         return wide.view(np.float32)
@@ -163,22 +168,31 @@ class TensorFile:
     def read(self, name: str) -> Weights:
         """The tensor `name`, a private float32 copy.
 
-        Raises CorruptFile when it is missing or neither F32, F16 nor BF16.
+        Raises CorruptFile when it is missing, not of F64, F32, F16 or BF16, or beyond float32.
         """
         stored = self._weight(name)
-        return stored.read(0, stored.shape[0] if stored.shape else 1)
+        return self._rows(name, stored, 0, stored.shape[0] if stored.shape else 1)
 
     def read_rows(self, name: str, start: int, stop: int) -> Weights:
         """Rows [start, stop) of the first axis, float32 [stop - start, ...]; as `read`."""
         stored = self._weight(name)
         if not stored.shape or not 0 <= start <= stop <= stored.shape[0]:
             raise ValueError(f"rows {start} to {stop} of {name} {list(stored.shape)}")
-        return stored.read(start, stop)
+        return self._rows(name, stored, start, stop)
 
     def check_types(self, names: Iterable[str]) -> None:
         """Raise CorruptFile unless each of these can be read."""
         for name in names:
             self._weight(name)
+
+    def _rows(self, name: str, stored: Stored, start: int, stop: int) -> Weights:
+        try:
+            return stored.read(start, stop)
+        except OverflowError as error:
+            raise CorruptFile(
+                f"{stored.file.path}: {name} holds {error}, more than float32 can; download it "
+                "again"
+            ) from None
 
     def _weight(self, name: str) -> Stored:
         stored = self.tensors.get(name)
@@ -186,9 +200,19 @@ class TensorFile:
             raise CorruptFile(f"{self.path}: {name} is missing; is this the right file?")
         if stored.dtype not in WEIGHT_BYTES:
             raise CorruptFile(
-                f"{stored.file.path}: {name} is {stored.dtype}, expected F32, F16 or BF16"
+                f"{stored.file.path}: {name} is {stored.dtype}, expected F64, F32, F16 or BF16"
             )
         return stored
+
+
+def _narrowed(wide: NDArray[np.float64]) -> Weights:
+    """Rounded to float32; infinities stay, and none is made. Raises OverflowError."""
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = wide.astype(np.float32)
+    lost = wide[np.isinf(narrow) & np.isfinite(wide)]
+    if len(lost):
+        raise OverflowError(f"{lost[0]:g}")
+    return narrow
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

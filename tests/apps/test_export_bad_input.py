@@ -75,7 +75,7 @@ def cut(name):
         (lambda f: changed(f, "more", Hostile()), "posix.mkdir. Nothing of it was run; download"),
         (
             lambda f: changed(f, "conv_pre.bias", torch.zeros(16, dtype=torch.int64)),
-            "conv_pre.bias is I64, expected F32, F16 or BF16",
+            "conv_pre.bias is I64, expected F64, F32, F16 or BF16",
         ),
     ],
 )

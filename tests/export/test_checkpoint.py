@@ -339,8 +339,23 @@ def test_integers_in_place_of_weights_are_refused_on_opening(damaged, key, name,
     else:
         replace(damaged / file, state)
     message = refused(damaged)
-    assert f": {name} is I64, expected F32, F16 or BF16" in message
+    assert f": {name} is I64, expected F64, F32, F16 or BF16" in message
     assert file.rpartition("-")[0] in message
+
+
+def test_weights_stored_as_float64_are_read_as_float32(damaged):
+    """Contracts D.2 and E.2 leave the stored type open: cast on load."""
+    for key, file in (("tokenizer", "model.safetensors"), ("flow", "flow/flow-chunk-5.pt")):
+        wide = {
+            name: t.double() for name, t in lookalike.tensors(key).items() if t.is_floating_point()
+        }
+        replace(damaged / CODEC / file, wide)
+    opened = Checkpoint.open(damaged)
+    for key in ("tokenizer", "flow"):
+        for name in opened.names(key):
+            value, stored = opened.read(key, name), lookalike.tensors(key)
+            kept = stored[name if name in stored else f"encoder.{name}"]
+            np.testing.assert_array_equal(value, kept.numpy())
 
 
 def test_an_unknown_name_is_refused(checkpoint):

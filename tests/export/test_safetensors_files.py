@@ -40,7 +40,7 @@ def test_tensors_lie_where_the_header_says(tmp_path):
     np.testing.assert_array_equal(
         file.read("a"), np.frombuffer(bytes(range(24)), "<f4").reshape(2, 3)
     )
-    with pytest.raises(CorruptFile, match=r"x: b is I64, expected F32, F16 or BF16"):
+    with pytest.raises(CorruptFile, match=r"x: b is I64, expected F64, F32, F16 or BF16"):
         file.read("b")
     with pytest.raises(CorruptFile, match="c is missing"):
         file.read("c")

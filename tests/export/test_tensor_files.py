@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from antiphon.export.safetensors_files import open_safetensors
 from antiphon.export.tensor_files import OpenFile, Stored, TensorFile
+from antiphon.export.torch_files import open_torch
 from antiphon.runtime.errors import CorruptFile
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -48,6 +49,51 @@ def test_float32_is_read_bit_for_bit(path):
     file = open_safetensors(path)
     np.testing.assert_array_equal(file.read("t").view(np.uint32), bits)
     np.testing.assert_array_equal(file.read_rows("t", 3, 40).view(np.uint32), bits[3:40])
+
+
+@given(
+    values=hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=6)),
+    turned=st.booleans(),
+)
+def test_float64_is_rounded_as_torch_does(path, values, turned):
+    """And never to an infinity that was not stored."""
+    tensor = torch.from_numpy(values)
+    expected = tensor.float().numpy()
+    if turned:  # as a torch file may hold it
+        torch.save({"t": tensor.T.contiguous().T if values.ndim == 2 else tensor}, path)
+        file = open_torch(path)
+    else:
+        save_file({"t": tensor}, path)
+        file = open_safetensors(path)
+    if np.isinf(expected[np.isfinite(values)]).any():
+        for read in (file.read, lambda name: file.read_rows(name, 0, len(values))):
+            with pytest.raises(CorruptFile, match=r"a\.safetensors: t holds .*e\+.* than float32"):
+                read("t")
+        return
+    np.testing.assert_array_equal(file.read("t"), expected)
+    np.testing.assert_array_equal(file.read_rows("t", 1, len(values)), expected[1:])
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (3.4028234663852886e38, 3.4028234663852886e38),
+        (3.4028235e38, 3.4028234663852886e38),  # rounds down
+        (3.4028236e38, None),
+        (-1e300, None),
+        (np.inf, np.inf),
+        (1e-300, 0),
+    ],
+)
+def test_the_end_of_float32(path, stored, read):
+    save_file({"t": torch.tensor([1, stored], dtype=torch.float64)}, path)
+    file = open_safetensors(path)
+    if read is None:
+        assert file.read_rows("t", 0, 1) == 1
+        with pytest.raises(CorruptFile, match=r"t holds \S+, more than float32 can"):
+            file.read("t")
+    else:
+        assert file.read("t").tolist() == [1, read]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,)])
