@@ -26,6 +26,10 @@ class Global:
     name: str
 
 
+class Opaque:
+    """What a call that is not followed would have made; attributes set on it are dropped."""
+
+
 Call = Callable[[Global, tuple[Any, ...]], Any]
 Persistent = Callable[[Any], Any]
 
@@ -139,7 +143,7 @@ class _Machine:
     def _build(self) -> None:
         """Attributes of a dict, such as the versions that modules write: dropped."""
         self.pop()
-        if not isinstance(self._stack[-1], dict):
+        if not isinstance(self._stack[-1], dict | Opaque):
             raise Refused(f"attributes set on {type(self._stack[-1]).__name__}")
 
 

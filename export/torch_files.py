@@ -19,12 +19,13 @@ from typing import Any
 
 from antiphon.runtime.errors import CorruptFile
 
-from .pickle_values import Global, Refused, read_pickle
+from .pickle_values import Global, Opaque, Refused, read_pickle
 from .tensor_files import ITEM_BYTES, OpenFile, Stored, TensorFile
 
 MAX_FILE_BYTES = 4 << 30  # eight times the published flow
 MAX_PICKLE_BYTES = 16 << 20  # of the published flow's thousand names: about 0.2 MB
-NOT_TENSORS = ("epoch", "step")  # contract E.2
+NOT_WEIGHTS = ("epoch", "step")  # numbers of Python, NumPy or PyTorch (contract E.2)
+_NUMPY = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 MAGIC = 0x1950A86A20F9469CFC6C  # of the old layout, torch/serialization.py
 MALFORMED = (  # what such a file can make the readers below raise
     *(ValueError, LookupError, TypeError, EOFError, OSError, RuntimeError),
@@ -83,10 +84,11 @@ def _tensors(file: OpenFile) -> dict[str, Stored]:
         raise ValueError(f"holds {type(state).__name__}, expected a flat dict of tensors")
     found = {}
     for name, value in state.items():
-        if isinstance(value, _Tensor):
-            found[name] = _placed(file, name, value)
-        elif name not in NOT_TENSORS:
+        if name in NOT_WEIGHTS:
+            continue
+        if not isinstance(value, _Tensor):
             raise ValueError(f"{name} is {type(value).__name__}, expected a flat dict of tensors")
+        found[name] = _placed(file, name, value)
     return found
 
 
@@ -166,6 +168,8 @@ class _Reader:
             "torch._utils._rebuild_tensor": _tensor,
             "torch._utils._rebuild_tensor_v2": _tensor,
             "torch._utils._rebuild_parameter": _parameter,
+            # a number of NumPy, nothing of which is made; its bytes are a text before protocol 3
+            **dict.fromkeys((*_NUMPY, "_codecs.encode"), lambda *_: Opaque()),
         }
 
     def read(self, stream: io.BytesIO) -> Any:

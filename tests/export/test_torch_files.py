@@ -86,6 +86,18 @@ def test_epoch_and_step_are_dropped_and_nothing_else(tmp_path, zipped):
     assert "lr is float, expected a flat dict of tensors" in message
 
 
+@LAYOUTS
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_epoch_and_step_may_be_numbers_of_any_library(tmp_path, zipped, protocol):
+    path, weights = tmp_path / "x.pt", {"w": torch.ones(2)}
+    for number in (1.5, True, None, torch.tensor(3), torch.ones(2).sum(), np.int64(3)):
+        values = (number, np.float32(1.5), np.bool_(True))
+        for state in ({"epoch": v, **weights, "step": v} for v in values):
+            torch.save(state, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+            same(path, weights)
+    assert "lr is Opaque" in refused(save(path, weights | {"lr": np.int64(3)}, zipped=zipped))
+
+
 @given(data=st.data())
 def test_rows_are_those_of_the_tensor(tmp_path_factory, data):
     shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
@@ -149,6 +161,7 @@ PROGRAMS = {
     "NEWOBJ": b"\x80\x02cposix\nmkdir\nS'%b'\n\x85\x81.",
     "STACK_GLOBAL": b"\x80\x04\x8c\x05posix\x8c\x05mkdir\x93S'%b'\n\x85R.",
     "dotted": b"\x80\x04\x8c\x0bcollections\x8c\x18OrderedDict.__class__.mro\x93S'%b'\n\x85R.",
+    "NumPy's": b"\x80\x02cnumpy\ndtype\n)R}X\x01\x00\x00\x00a" + CALL[:-1] + b"sb.",
     "BUILD": b"ccollections\nOrderedDict\n}S'__init__'\ncposix\nmkdir\nsbS'%b'\n\x85R.",
     "EXT": b"\x82\x01.",
     "PERSID": b"Pposix.mkdir\n.",
