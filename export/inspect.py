@@ -25,7 +25,7 @@ from .checkpoint import (
     open_tensors,
 )
 from .checkpoint_config import CODEC, LM, SPEAKER, check_folders, lm_config, tokenizer_config
-from .manifest_facts import model_facts
+from .manifest_facts import draft, voice_entries
 from .memory_fit import Fit, Memory
 from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from .safetensors_files import INDEX, WHOLE, open_safetensors, weight_map
@@ -183,7 +183,9 @@ class _Inspection:
     def _whole(self) -> None:
         """What shows only when everything is opened together."""
         source = Checkpoint.open(self.directory, chunk=self.chunk)
-        model_facts(source)
+        draft(source, name="", target="cpu", weights="")
+        if source.voices:
+            voice_entries(source, ())
         self.report.voices += source.voices
 
 

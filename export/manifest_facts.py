@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import TypedDict
 
+from antiphon.runtime.errors import ConfigError, CorruptFile
 from antiphon.runtime.manifest import (
+    FORMAT_VERSION,
     EncoderSizes,
+    FileEntry,
     FlowSizes,
     LMSizes,
+    Manifest,
     Prompts,
     SamplingConfig,
     SpecialTokens,
+    TableEntry,
     VocoderSizes,
 )
 
@@ -20,6 +26,7 @@ from .checkpoint_facts import flow_sizes
 
 LM_CONFIG = "MOSS-Speech/config.json"
 CODEC_CONFIG = "MOSS-Speech-Codec/config.json"
+VOICES = "voices"  # a folder, of the checkpoint and of the bundle
 
 CONTEXT_ROWS = 10_240  # longest conversation of the published fine-tuning (contract A.1)
 
@@ -63,6 +70,53 @@ def model_facts(source: Checkpoint) -> ModelFacts:
         log_mel_max=source.log_mel_max,
         sources=digests,
     )
+
+
+def draft(source: Checkpoint, *, name: str, target: str, weights: str) -> Manifest:
+    """The manifest without its files: what cannot be stated is found out before hours of work.
+
+    Raises ConfigError as `model_facts` does, and for a size that no bundle may have.
+    """
+    nothing = absent("absent")
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=name,
+        target=target,
+        weights=weights,
+        **model_facts(source),
+        engines={},
+        text_embeddings=TableEntry(rows=nothing),
+        audio_embeddings=TableEntry(rows=nothing),
+        tokenizer=nothing,
+        noise=nothing,
+        voices={},
+    )
+
+
+def voice_entries(source: Checkpoint, recordings: Iterable[str]) -> dict[str, FileEntry]:
+    """Voices by name, recorded ones first, their files not yet written.
+
+    Raises ConfigError when there is none, or for a file whose name cannot be that of a voice.
+    """
+    names = [*recordings, *source.voices]
+    if not names:
+        raise ConfigError(
+            f"{source.directory / VOICES}: no voice; make one of a recording with --voice "
+            "NAME=FILE.wav, or put a NAME.npz with prompt_codes, prompt_mel and embedding there"
+        )
+    try:
+        return {name: absent(f"{VOICES}/{name}.npz") for name in names}
+    except CorruptFile as error:
+        bad = next(name for name in names if repr(f"{VOICES}/{name}.npz") in str(error))
+        raise ConfigError(
+            f"{source.directory / VOICES}: {bad!r} cannot name a voice; rename the file to at "
+            "most 90 letters, digits, dots, hyphens and underscores, a letter or digit first"
+        ) from error
+
+
+def absent(name: str) -> FileEntry:
+    """Stands for a file that is not written yet."""
+    return FileEntry(file=name, sha256="0" * 64, size_bytes=0)
 
 
 def _lm(source: Checkpoint) -> LMSizes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,15 +15,8 @@ import numpy as np
 from antiphon.runtime.bundle import Bundle
 from antiphon.runtime.bundle_files import Voice
 from antiphon.runtime.enrol import Recording
-from antiphon.runtime.errors import ConfigError, CorruptFile
-from antiphon.runtime.manifest import (
-    ENGINES,
-    FORMAT_VERSION,
-    EngineEntry,
-    FileEntry,
-    Manifest,
-    TableEntry,
-)
+from antiphon.runtime.errors import ConfigError
+from antiphon.runtime.manifest import ENGINES, EngineEntry, Manifest, TableEntry
 
 from . import voices as recorded
 from .budget import available_bytes, bundle_bytes, parity_bytes
@@ -32,7 +25,7 @@ from .checkpoint_facts import check_text_tokenizer
 from .engines import NOISE, SPEAKER, TABLES, TOKENIZER, PartWriter, part_names
 from .fitting import statistics_for
 from .journal import Journal, digest, identity
-from .manifest_facts import model_facts
+from .manifest_facts import VOICES, draft, voice_entries
 from .parity import VOICE, Measures, measure, prompted
 from .plan import PARTS, Plan, part_shapes
 from .progress import Counter, Progress, Silence
@@ -41,7 +34,6 @@ from .statistics import Statistics
 from .tables import scales_path
 from .writer import check_room, engine_entry, file_entry, new_bundle, save_manifest
 
-VOICES = "voices"  # a folder, of the checkpoint and of the bundle
 PARITY = "parity"
 _FOLDERS = {"lm": "MOSS-Speech"}  # of the checkpoint; the other files are the codec's
 _VOICE_BYTES = 1 << 22  # of one voice, amply
@@ -85,65 +77,24 @@ def export(
     chosen, source = Settings(**settings), Checkpoint.open(checkpoint)
     plan, tell = Plan.make(source, chosen.weights, chosen.target, chosen.kv), progress or Silence()
     seen = statistics_for(plan, source, chosen.statistics)
-    draft = _draft(source, plan, name=out.absolute().name, target=chosen.target)
+    plain = draft(source, name=out.absolute().name, target=chosen.target, weights=plan.recipe.name)
     _check_copied(source)
     for note in recorded.check(source, chosen.voices, noise_frames=chosen.noise_frames):
         tell.note(note)
-    draft = replace(draft, voices=_voice_entries(source, chosen.voices))
+    stated = replace(plain, voices=voice_entries(source, chosen.voices))
     with new_bundle(out) as folder:
         work = _Export(source, plan, folder, chosen, tell, seen)
         work.parts()
-        manifest = work.manifest(draft)
+        manifest = work.manifest(stated)
         save_manifest(manifest, folder)
         Bundle.open(folder, verify=False)  # what takes the place of `out` is known to open
     return manifest
-
-
-def _draft(source: Checkpoint, plan: Plan, *, name: str, target: str) -> Manifest:
-    """The manifest without its files: what cannot be stated is found out before hours of work."""
-    absent = _absent("absent")
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        name=name,
-        target=target,
-        weights=plan.recipe.name,
-        **model_facts(source),
-        engines={},
-        text_embeddings=TableEntry(rows=absent),
-        audio_embeddings=TableEntry(rows=absent),
-        tokenizer=absent,
-        noise=absent,
-        voices={},
-    )
 
 
 def _check_copied(source: Checkpoint) -> None:
     """Refuse files that a bundle takes over as they are, before hours of work."""
     check_text_tokenizer(source.tokenizer_json, source.special_ids, source.lm_config)
     part_names(source)  # looks at the speaker encoder
-
-
-def _voice_entries(source: Checkpoint, recordings: Iterable[str]) -> dict[str, FileEntry]:
-    """Voices by name, recorded ones first, their files not yet written."""
-    names = [*recordings, *source.voices]
-    if not names:
-        raise ConfigError(
-            f"{source.directory / VOICES}: no voice; make one of a recording with --voice "
-            "NAME=FILE.wav, or put a NAME.npz with prompt_codes, prompt_mel and embedding there"
-        )
-    try:
-        return {name: _absent(f"{VOICES}/{name}.npz") for name in names}
-    except CorruptFile as error:
-        bad = next(name for name in names if repr(f"{VOICES}/{name}.npz") in str(error))
-        raise ConfigError(
-            f"{source.directory / VOICES}: {bad!r} cannot name a voice; rename the file to at "
-            "most 90 letters, digits, dots, hyphens and underscores, a letter or digit first"
-        ) from error
-
-
-def _absent(name: str) -> FileEntry:
-    """Stands for a file that is not written yet."""
-    return FileEntry(file=name, sha256="0" * 64, size_bytes=0)
 
 
 class _Export:
@@ -222,13 +173,13 @@ class _Export:
         for name, voice in self.voices.items():
             np.savez(self.folder / VOICES / f"{name}.npz", allow_pickle=False, **asdict(voice))
 
-    def manifest(self, draft: Manifest) -> Manifest:
+    def manifest(self, stated: Manifest) -> Manifest:
         """Measure the engines and state it all."""
         files, parity = self.journal.files, self._parity()
         tables = {name: files[f"embed_{name}.npy"] for name in ("text", "audio")}
         scales = {n: files.get(scales_path(Path(e.file)).name) for n, e in tables.items()}
         return replace(
-            draft,
+            stated,
             engines={
                 name: self._engine(name, parity.get(name, {}))
                 for name in self.names
@@ -240,7 +191,7 @@ class _Export:
             noise=files[NOISE],
             voices={
                 name: file_entry(self.folder / VOICES / f"{name}.npz", self.folder)
-                for name in draft.voices
+                for name in stated.voices
             },
         )
 

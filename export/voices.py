@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from antiphon.runtime.bundle import Bundle
@@ -16,17 +17,11 @@ from antiphon.runtime.enrol import (
 )
 from antiphon.runtime.enrol import enrol as enrol_speech
 from antiphon.runtime.errors import ConfigError
-from antiphon.runtime.manifest import (
-    FORMAT_VERSION,
-    EngineEntry,
-    FileEntry,
-    Manifest,
-    TableEntry,
-)
+from antiphon.runtime.manifest import EngineEntry
 from antiphon.runtime.voice_files import check_free
 
 from .checkpoint import Checkpoint
-from .manifest_facts import model_facts
+from .manifest_facts import absent, draft, model_facts
 from .reference.flow import NOISE_FRAMES
 
 
@@ -78,26 +73,9 @@ def enrol(
 
 def _two_engines(source: Checkpoint, folder: Path) -> Bundle:
     """As much of the bundle as enrolment uses: sizes, and the names of two engine files."""
-    absent = _absent("absent")
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name=folder.name,
-        target="cpu",
-        weights="",
-        **model_facts(source),
-        engines={
-            name: EngineEntry(file=_absent(f"{name}.onnx"), inputs=(), outputs=(), scheme="")
-            for name in ("encoder", SPEAKER)
-        },
-        text_embeddings=TableEntry(rows=absent),
-        audio_embeddings=TableEntry(rows=absent),
-        tokenizer=absent,
-        noise=absent,
-        voices={},
-    )
+    engines = {
+        name: EngineEntry(file=absent(f"{name}.onnx"), inputs=(), outputs=(), scheme="")
+        for name in ("encoder", SPEAKER)
+    }
+    manifest = replace(draft(source, name=folder.name, target="cpu", weights=""), engines=engines)
     return Bundle(folder, manifest)
-
-
-def _absent(name: str) -> FileEntry:
-    """A file whose hash is not known yet."""
-    return FileEntry(file=name, sha256="0" * 64, size_bytes=0)

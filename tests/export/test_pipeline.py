@@ -15,6 +15,7 @@ from tiny_checkpoint import SPECIAL, make_checkpoint, save_tokenizer
 from antiphon.export import budget, engines, parity, pipeline, writer
 from antiphon.export.budget import bundle_bytes, parity_bytes
 from antiphon.export.checkpoint import Checkpoint
+from antiphon.export.inspect import inspect
 from antiphon.export.pipeline import export
 from antiphon.export.plan import Plan
 from antiphon.runtime.bundle import Bundle
@@ -379,10 +380,22 @@ def fixed_speaker(folder):
     onnx.save(model, path)
 
 
+def fewer_mel_bins(folder):
+    """A vocoder for another flow."""
+    path = folder / "MOSS-Speech-Codec" / "flow" / "hift.pt"
+    state = torch.load(path)
+    for layer in ("conv_pre", "f0_predictor.condnet.0"):
+        name = f"{layer}.parametrizations.weight.original1"
+        state[name] = state[name][:, :40].clone()
+    torch.save(state, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda f: edit_json(f / LM_JSON, max_position_embeddings=0), "context_rows is 0"),
+        (lambda f: edit_json(f / LM_JSON, rope_theta=0), "rope_theta is 0.0, expected 1 to"),
+        (fewer_mel_bins, "the flow makes 80 mel bins, the vocoder takes 40"),
         (lambda f: edit_json(f / LM_JSON, sampling={"top_k": 0}), "top_k >= 1"),
         (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "ends its codes at 31"),
         (lambda f: (f / "MOSS-Speech" / "tokenizer.json").unlink(), r"tokenizer\.json: missing"),
@@ -406,9 +419,13 @@ def fixed_speaker(folder):
     ],
 )
 def test_what_cannot_be_stated_is_refused_before_anything_is_written(damage, message, unwritten):
+    """And `antiphon inspect` says the same."""
     damage(unwritten)
-    with pytest.raises(AntiphonError, match=message):
+    with pytest.raises(AntiphonError, match=message) as refused:
         export(unwritten, unwritten.parent / "out")
+    report = inspect(unwritten)
+    assert not report.complete
+    assert [str(refused.value)] == report.problems or report.missing
 
 
 def test_a_bundle_that_does_not_open_is_not_kept(checkpoint, tmp_path, unmeasured, monkeypatch):
