@@ -61,8 +61,10 @@ class SpeechEncoder:
         """Size of the state that grows with the audio: keys and values of at most 30 s."""
         return self._ring.nbytes
 
-    def reset(self) -> None:
-        """Forget the stream."""
+    def reset(self, assumed_max: float | None = None) -> None:
+        """Forget the stream; `assumed_max`, if given, takes the place of the manifest's."""
+        if assumed_max is not None:
+            self._assumed_max = assumed_max
         self._start_segment()
         self._finished = False
 

@@ -1,7 +1,7 @@
 """A recording becomes a voice: prompt codes, prompt mel, speaker vector (contract E.8, G).
 
 As upstream does it, so far as upstream agrees with itself: the codes come of the recording at its
-own rate, under the offline rule of the log-mel (the loudest bin of the whole); the mel of the same
+own rate, under the offline rule of the log-mel (the loudest bin of each 30 s); the mel of the same
 at 24 kHz; the speaker vector of that, resampled once more, over the whole recording. Ours is that
 silence at both ends is left out, and that the prompt ends with a chunk of the flow: replies then
 start on a chunk border, and the first sound of a reply takes one chunk of codes (E.10).
@@ -32,7 +32,7 @@ Pcm = NDArray[np.float32]
 Floats = NDArray[np.float32]
 
 SPEAKER = "speaker"  # the engine
-SHORTEST_S, LONGEST_S = 1.0, 30.0  # of a recording; the longest is one segment of the encoder
+SHORTEST_S, LONGEST_S = 1.0, 40.0  # of a recording; the official prompts have up to 36 s
 ADVISED_S = (3.0, 10.0)
 ADVICE = f"take {ADVISED_S[0]:g} to {ADVISED_S[1]:g} s of one person speaking"
 FULL_BAND_HZ = 16_000  # the mel and the codes reach up to 8 kHz
@@ -207,16 +207,22 @@ def check_speaker(bundle: Bundle) -> None:
 
 
 def _codes(bundle: Bundle, pcm: Pcm, threads: int) -> NDArray[np.int64]:
-    """The official codes of pcm [S] at 16 kHz: the encoder assumes the maximum there really is."""
+    """The official codes of pcm [S] at 16 kHz.
+
+    The encoder assumes, in every segment, the maximum that there really is (contract D.3).
+    """
     from .encoder import SpeechEncoder  # loads the engine library
 
-    m = bundle.manifest
-    stream = StreamingLogMel(m.encoder.mel_bins, _LOWEST_POWER)
-    stream.push(pcm)
-    stream.finish()
-    known = Bundle(bundle.path, replace(m, log_mel_max=float(stream.maximum)))
-    encoder = SpeechEncoder(known, threads=threads, exact=True)
-    return np.concatenate([encoder.push(pcm), encoder.finish()])
+    encoder, codes = SpeechEncoder(bundle, threads=threads, exact=True), []
+    length = bundle.manifest.encoder.segment_samples
+    for first in range(0, len(pcm), length):
+        segment = pcm[first : first + length]
+        stream = StreamingLogMel(bundle.manifest.encoder.mel_bins, _LOWEST_POWER)
+        stream.push(segment)
+        stream.finish()
+        encoder.reset(float(stream.maximum))
+        codes += [encoder.push(segment), encoder.finish()]
+    return np.concatenate(codes)
 
 
 def _embedding(bundle: Bundle, pcm: Pcm, threads: int) -> Floats:
