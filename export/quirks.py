@@ -84,6 +84,9 @@ Voice
   E.9            fixed: replies are decoded as they grow, by the chunk-trained weights; the official
                  default decodes whole ones by flow.pt
   E.10-hop       not applicable: misaligned hops: chunks are counted from the start of the prompt
+  E.10-context   fixed: the left context is unlimited for as long as its state fits into 1 GiB, at
+                 the published size 200 frames of reply; later frames see the prompt and the last
+                 180, unlike in training. `voice_window_frames` sets how many
   E.10-prefix    fixed: nothing is computed twice: each chunk continues cached state
   E.10-methods   not applicable: the codec class's own streaming methods give the wrong length
   F.3-random     fixed: no initial phases and no unused noise are drawn: neither is heard

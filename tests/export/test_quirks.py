@@ -46,6 +46,8 @@ PROOFS = {  # tests by file, and the decisions they prove; what is not applicabl
         "test_what_cannot_be_said_is_refused": "C.4-range",
         "test_the_hundredth_chunk_costs_what_the_second_does": "E.10-prefix",
         "test_streaming_equals_offline": "E.9 J.22",
+        "test_a_window_is_exact_until_it_is_full": "E.10-context",
+        "test_the_window_of_the_published_size": "E.10-context",
     },
     "runtime/test_text.py": {
         "test_a_rewritten_mark_spelled_by_ordinary_ids": "C.5-rewrite",

@@ -1,5 +1,6 @@
 """The flow decoder: streaming equals the reference's whole decode, for any way of feeding it."""
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antiphon.export import quirks
 from antiphon.runtime import flow
 from antiphon.runtime.errors import CapacityError, ConfigError
 from antiphon.runtime.flow import FlowDecoder, step_times
@@ -146,6 +148,19 @@ def test_the_state_is_bounded_where_all_of_it_would_be_too_much(bundle, monkeypa
     assert sum(ring.nbytes for ring in bounded._steps) <= (40 + 110) * frame
     near = decode(bounded, CODES[:20])  # the prompt, the window and the chunk itself
     np.testing.assert_allclose(near, reference(10, 20), atol=1e-4)
+
+
+def test_the_window_of_the_published_size(bundle, monkeypatch):
+    """Keys and values of 512 in 56 blocks and two guidance branches, ten steps (contract E.10)."""
+    decoder, layout = FlowDecoder(bundle, "10"), SimpleNamespace(row_bytes=56 * 2 * 512 * 2 * 4)
+    monkeypatch.setattr(flow.CacheLayout, "of", lambda engine: layout)
+    monkeypatch.setattr(decoder, "sizes", replace(decoder.sizes, steps=10))
+    decoder._most_frames = 15_000
+    assert decoder._affordable() == 180
+    for text in (flow.__doc__, quirks.__doc__):  # what is said there of it
+        words = " ".join(text.split())
+        assert "180" in words
+        assert f"{180 + decoder.chunk_frames} frames" in words
 
 
 def test_what_cannot_be_said_is_refused(bundle, decoders):
