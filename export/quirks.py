@@ -79,8 +79,8 @@ Speech tokenizer
 Voice
   E.6-buffer     not applicable: the estimator's output in its input buffer: an engine has two
   E.8-rate       kept: prompt codes come from the recording's own rate, as in one of two ports
-  E.8-length     fixed: a voice is made of 1 to 40 s, upstream sets no limit: its own prompts have up
-                 to 36 s, and what a prompt costs grows with it
+  E.8-length     fixed: a voice is made of 1 to 40 s; upstream sets no limit, its own prompts have
+                 up to 36 s, and what a prompt costs grows with it
   E.9            fixed: replies are decoded as they grow, by the chunk-trained weights; the official
                  default decodes whole ones by flow.pt
   E.10-hop       not applicable: misaligned hops: chunks are counted from the start of the prompt

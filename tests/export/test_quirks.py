@@ -104,6 +104,7 @@ PROOFS = {  # tests by file, and the decisions they prove; what is not applicabl
     "export/test_reference_flow.py": {
         "test_full_attention_differs_everywhere": "J.22",
         "test_start_noise": "J.23",
+        "test_start_noise_bit_for_bit": "J.23",
         "test_guidance_zeroes_every_condition_of_the_second_half": "J.24",
         "test_epsilons": "J.25",
         "test_mu_equals_the_contract": "J.26",
