@@ -22,15 +22,7 @@ from antiphon.runtime.errors import ConfigError
 from antiphon.runtime.manifest import Prompts, SamplingConfig, SpecialTokens
 
 from . import checkpoint_facts as facts
-from .checkpoint_config import (
-    CODEC,
-    LM,
-    SPEAKER,
-    check_codes,
-    check_folders,
-    lm_config,
-    tokenizer_config,
-)
+from .checkpoint_config import CODEC, LM, SPEAKER, check_folders, lm_config, tokenizer_config
 from .reference.config import FlowConfig, HiftConfig, LMConfig, TokenizerConfig
 from .reference.flow import Flow
 from .reference.hift import Hift
@@ -85,7 +77,6 @@ class Checkpoint:
         self._files = {key: open_tensors(directory, key, chunk) for key in FILE_KEYS}
         self.flow_config = flow_config(self._files["flow"], chunk)
         self.hift_config = hift_config(self._files["hift"])
-        check_codes(self.lm_config, self.tokenizer_config, self.flow_config)
         for key, file in self._files.items():
             check_tensors(key, file, self._config(key))
 

@@ -22,6 +22,7 @@ from antiphon.runtime.manifest import (
 )
 
 from .checkpoint import Checkpoint
+from .checkpoint_config import check_codes
 from .checkpoint_facts import flow_sizes
 
 LM_CONFIG = "MOSS-Speech/config.json"
@@ -51,6 +52,7 @@ def model_facts(source: Checkpoint) -> ModelFacts:
     Two settings are ours and may be stated by a checkpoint: `log_mel_max` beside the features, and
     `max_position_embeddings` of the LM where it is below the published model's context.
     """
+    check_codes(source.lm_config, source.tokenizer_config, source.flow_config)
     digests = {
         path: f"sha256 {sha256((source.directory / path).read_bytes()).hexdigest()}"
         for path in (LM_CONFIG, CODEC_CONFIG)

@@ -398,6 +398,7 @@ def fewer_mel_bins(folder):
         (fewer_mel_bins, "the flow makes 80 mel bins, the vocoder takes 40"),
         (lambda f: edit_json(f / LM_JSON, sampling={"top_k": 0}), "top_k >= 1"),
         (lambda f: edit_json(f / LM_JSON, eosp_token_id=31), "ends its codes at 31"),
+        (lambda f: edit_json(f / LM_JSON, eosp_token_id=33), "has 32 rows, .* 33 codes to say"),
         (lambda f: (f / "MOSS-Speech" / "tokenizer.json").unlink(), r"tokenizer\.json: missing"),
         (
             lambda f: edit_json(f / "MOSS-Speech" / "tokenizer.json", model={"type": "BPE"}),
