@@ -15,7 +15,7 @@ from antiphon.runtime.resample import resample
 from antiphon.runtime.session import Session
 from nano.domain import MEANINGS
 from nano.judges import GrammarJudge, normalise
-from nano.train.corpus import load_index, read
+from nano.train.corpus import load_index, read, stop
 
 Pcm = NDArray[np.float32]
 
@@ -61,13 +61,9 @@ def trimmed(pcm: Pcm) -> Pcm:
 
 def with_pause(pcm: Pcm, seconds: float) -> Pcm:
     """The question with a pause where it is quietest, away from its ends."""
-    edge, window = round(EDGE_S * RATE_HZ), RATE_HZ // 50
-    energy = np.convolve(np.square(pcm), np.ones(window), "same")
-    at = edge + int(np.argmin(energy[edge : len(pcm) - edge])) if len(pcm) > 3 * edge else edge
-    fade = np.linspace(1, 0, min(80, at), dtype=np.float32)
-    first, second = pcm[:at].copy(), pcm[at:].copy()
-    first[len(first) - len(fade) :] *= fade
-    return np.concatenate([first, np.zeros(round(seconds * RATE_HZ), np.float32), second])
+    edge = round(EDGE_S * RATE_HZ)
+    high = len(pcm) - edge if len(pcm) > 3 * edge else edge
+    return stop(pcm, edge, high, round(seconds * RATE_HZ))
 
 
 class Judge:

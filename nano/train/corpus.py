@@ -75,19 +75,23 @@ def reverberate(pcm: Pcm, rng: Rng, rate_hz: int = 16000) -> Pcm:
     return wet.astype(np.float32)
 
 
+def stop(pcm: Pcm, low: int, high: int, samples: int, rate_hz: int = 16000) -> Pcm:
+    """Be silent for so many samples where it is quietest between `low` and `high`."""
+    energy = np.convolve(np.square(pcm), np.ones(rate_hz // 50), "same")
+    at = low + int(np.argmin(energy[low:high])) if high > low else low
+    fade = np.linspace(1, 0, min(80, at), dtype=np.float32)
+    ending = pcm[:at].copy()
+    ending[len(ending) - len(fade) :] *= fade
+    return np.concatenate([ending, np.zeros(samples, np.float32), pcm[at:]])
+
+
 def pause(pcm: Pcm, rng: Rng, rate_hz: int = 16000) -> Pcm:
-    """Stop for 0.15 to 1 s where it is quietest within 0.2 s of a random place."""
-    reach, window, fade = rate_hz // 5, rate_hz // 50, np.linspace(1, 0, 80, dtype=np.float32)
+    """Stop for 0.15 to 1 s within 0.2 s of a random place."""
+    reach = rate_hz // 5
     if len(pcm) < 4 * reach:
         return pcm
     place = int(rng.integers(2 * reach, len(pcm) - 2 * reach + 1))
-    energy = np.convolve(np.square(pcm), np.ones(window), "same")
-    at = place - reach + int(np.argmin(energy[place - reach : place + reach]))
-    silence = np.zeros(int(rng.uniform(0.15, 1.0) * rate_hz), np.float32)
-    ending, beginning = pcm[:at].copy(), pcm[at:].copy()
-    ending[-len(fade) :] *= fade
-    beginning[: len(fade)] *= fade[::-1]
-    return np.concatenate((ending, silence, beginning))
+    return stop(pcm, place - reach, place + reach, int(rng.uniform(0.15, 1.0) * rate_hz), rate_hz)
 
 
 def augment(sound: Pcm, rng: Rng, other: Pcm | None = None) -> Pcm:

@@ -197,11 +197,11 @@ class DialogueMaker:
     def turns(self, spoken_reply: bool, turns: int, rng: Rng, spoken_share: float) -> list[Scored]:
         """Random exchanges; of some replies only the beginning was heard, but not of the last."""
         made = []
-        for left, m in enumerate(rng.choice(self.meanings, turns, p=self.weights)[::-1]):
+        for number, m in enumerate(rng.choice(self.meanings, turns, p=self.weights), 1):
             question = self.question(m, rng.random() < spoken_share, rng)
-            interrupted = left > 0 and rng.random() < INTERRUPTED
+            interrupted = number < turns and rng.random() < INTERRUPTED
             made.append(self._turn(question, m, spoken_reply, rng if interrupted else None))
-        return made[::-1]
+        return made
 
     def transcription(self, turns: int, rng: Rng) -> Scored:
         """A dialogue in which every spoken question is answered by its own words."""
